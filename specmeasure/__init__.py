@@ -1,0 +1,1 @@
+"""Measure speculative decoding on your own prompts, and decide."""

@@ -1,0 +1,306 @@
+"""The pipeline, a few calls long; the library's front door.
+
+    corpus = load_corpus(["prompts/"], CorpusOptions())
+    trace = record(plan, corpus, Path("reports/mine"), ...)
+    report = conclude(trace)
+    write_report(report, Path("reports/mine"))
+
+Nothing here prints, and nothing imports torch until a model is needed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specmeasure.corpus.load import load_corpus
+from specmeasure.corpus.options import CorpusOptions
+from specmeasure.decide import decide
+from specmeasure.errors import UnreadableCorpus, UsageError
+from specmeasure.estimate.bootstrap import Bootstrap
+from specmeasure.estimate.summary import estimate
+from specmeasure.records.corpus import Corpus, Prompt, SkippedPrompt
+from specmeasure.records.decision import Decision, Policy
+from specmeasure.records.estimates import Estimates
+from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Arm, Method, Plan
+from specmeasure.records.trace import CorpusFacts, Environment, Manifest, Trace
+from specmeasure.trace import store
+
+if TYPE_CHECKING:
+    from specmeasure.engines.engine import Engine
+
+MAX_NGRAM, MIN_NGRAM = 4, 2  # suffixes that n-gram arms look up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One run, read to its conclusion."""
+
+    trace: Trace
+    estimates: Estimates
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watchers:
+    """What a caller may want to hear while a run goes on."""
+
+    stage: Callable[[str], None] = lambda _: None
+    warning: Callable[[str], None] = lambda _: None
+    planned: Callable[[int], None] = lambda _: None
+    trial: Callable[[], None] = lambda: None
+
+
+def plan_arms(*, drafts: Sequence[str], ngram: bool, lengths: Sequence[int]) -> tuple[Arm, ...]:
+    """Baseline, every proposer at every K, and the baseline again (A/A).
+
+    >>> [arm.name for arm in plan_arms(drafts=["a/small"], ngram=True, lengths=[2, 4])]
+    ['baseline', 'small k=2', 'small k=4', 'ngram k=2', 'ngram k=4', 'baseline A/A']
+    """
+    if not lengths or min(lengths) < 1:
+        raise UsageError("--k takes whole numbers from 1, e.g. --k 2,4,8.")
+    arms = [BASELINE]
+    for draft, label in zip(drafts, _labels(drafts), strict=True):
+        arms += [
+            Arm(
+                name=f"{label} k={length}",
+                method=Method.DRAFT_MODEL,
+                num_speculative_tokens=length,
+                draft=draft,
+            )
+            for length in lengths
+        ]
+    if ngram:
+        arms += [
+            Arm(
+                name=f"ngram k={length}",
+                method=Method.NGRAM,
+                num_speculative_tokens=length,
+                max_ngram=MAX_NGRAM,
+                min_ngram=MIN_NGRAM,
+            )
+            for length in lengths
+        ]
+    return (*arms, BASELINE_AGAIN)
+
+
+def start(
+    plan: Plan,
+    sources: Sequence[str],
+    options: CorpusOptions,
+    folder: Path,
+    *,
+    policy: Policy,
+    argv: Sequence[str],
+    replace_run: bool = False,
+    watchers: Watchers = Watchers(),
+) -> Trace:
+    """Record a new run into ``folder`` and seal it.
+
+    Raises:
+        SpecmeasureError: bad input (before any model is loaded), models, or an interruption.
+    """
+    corpus = load_corpus(sources, options)
+    if replace_run:
+        store.remove_run(folder)
+    store.refuse_existing(folder)
+    machine = _environment(plan, watchers)
+    engine, prompts, skipped = _ready(plan, corpus, watchers)
+    manifest = Manifest(
+        schema_version=store.SCHEMA_VERSION,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        argv=tuple(argv),
+        plan=plan,
+        corpus=_corpus_facts(sources, options, corpus, skipped),
+        environment=machine,
+        models=engine.models,
+        num_planned_trials=_num_trials(plan, prompts),
+        policy=policy,
+        warnings=(*engine.warnings, *_warnings(machine)),
+    )
+    store.create_run(folder, manifest)
+    return _record(manifest, engine, prompts, folder, watchers)
+
+
+def resume(
+    folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = Watchers()
+) -> Trace:
+    """Finish an interrupted run; a sealed one is returned as it is.
+
+    Args:
+        sources: where the prompts are now, if they moved or came from stdin.
+
+    Raises:
+        UsageError: the prompts are not those of the run.
+    """
+    trace = store.read_trace(folder)
+    if trace.sealed:
+        return trace
+    manifest = trace.manifest
+    facts = manifest.corpus
+    corpus = load_corpus(sources or facts.sources, CorpusOptions(**facts.options))  # type: ignore[arg-type]
+    if corpus.fingerprint != facts.fingerprint:
+        raise UsageError(
+            f"{folder}: the prompts are not those of the interrupted run (fingerprint "
+            f"{corpus.fingerprint[:12]}, then {facts.fingerprint[:12]}). Give the same files, or "
+            "start a new run."
+        )
+    engine, prompts, _ = _ready(manifest.plan, corpus, watchers)
+    if engine.models != manifest.models:
+        raise UsageError(
+            f"{folder}: the models are not those of the interrupted run (or dtype or device "
+            "differ). Give the same models, or start a new run."
+        )
+    return _record(manifest, engine, prompts, folder, watchers)
+
+
+def read_trace(folder: Path) -> Trace:
+    """A recorded run, finished or not."""
+    return store.read_trace(folder)
+
+
+def conclude(trace: Trace, *, policy: Policy | None = None, seed: int = 0) -> Report:
+    """Estimate and decide, under the run's own policy unless another is given."""
+    estimates = estimate(trace, Bootstrap(seed=seed))
+    decision = decide(estimates, policy or trace.manifest.policy)
+    return Report(trace=trace, estimates=estimates, decision=decision)
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write brief.md, its figures, estimates.json and decision.json; returns the brief's path."""
+    from specmeasure.brief.markdown import render_markdown
+    from specmeasure.brief.plots import acceptance_figure, speedup_figure
+
+    drawn = {
+        "acceptance": acceptance_figure(report.estimates),
+        "speedup": speedup_figure(report.estimates, report.decision),
+    }
+    figures = {name: f"{name}.svg" for name, picture in drawn.items() if picture is not None}
+    for name, picture in drawn.items():
+        if picture is not None:
+            (folder / f"{name}.svg").write_bytes(picture)
+    (folder / "estimates.json").write_bytes(store.plain(report.estimates))
+    (folder / "decision.json").write_bytes(store.plain(report.decision))
+    brief = folder / "brief.md"
+    brief.write_text(
+        render_markdown(
+            report.trace.manifest, report.estimates, report.decision, figures=figures
+        ),
+        encoding="utf-8",
+    )
+    return brief
+
+
+def as_json(report: Report) -> str:
+    """Estimates and decision as one document."""
+    return store.plain({"decision": report.decision, "estimates": report.estimates}).decode()
+
+
+def _ready(
+    plan: Plan, corpus: Corpus, watchers: Watchers
+) -> tuple["Engine", tuple[Prompt, ...], tuple[SkippedPrompt, ...]]:
+    """The engine, and the prompts that its models can hold."""
+    from specmeasure.engines.transformers import TransformersEngine
+
+    watchers.stage("loading models")
+    engine = TransformersEngine.load(plan)
+    for warning in engine.warnings:
+        watchers.warning(warning)
+    limits = [limit for arm in plan.arms if (limit := engine.context_limit(arm)) is not None]
+    kept: list[Prompt] = []
+    skipped: list[SkippedPrompt] = []
+    for prompt in corpus.prompts:
+        reason = _misfit(len(engine.context_ids(prompt, [])), plan, min(limits, default=None))
+        if reason is None:
+            kept.append(prompt)
+        else:
+            skipped.append(SkippedPrompt(source=prompt.source, reason=reason))
+    if not kept:
+        raise UnreadableCorpus(
+            f"none of {len(corpus.prompts)} prompts can be replayed; the first: {skipped[0].reason}."
+            " Lower --max-new-tokens, or use models with a longer context."
+        )
+    return engine, tuple(kept), tuple(skipped)
+
+
+def _misfit(num_prompt_tokens: int, plan: Plan, limit: int | None) -> str | None:
+    if num_prompt_tokens == 0:
+        return "no tokens"
+    if limit is None or num_prompt_tokens + plan.max_new_tokens <= limit:
+        return None
+    return (
+        f"{num_prompt_tokens} tokens and {plan.max_new_tokens} new ones pass the models' context "
+        f"of {limit}"
+    )
+
+
+def _record(
+    manifest: Manifest,
+    engine: "Engine",
+    prompts: tuple[Prompt, ...],
+    folder: Path,
+    watchers: Watchers,
+) -> Trace:
+    from specmeasure.run.recorder import Recorder
+
+    with store.Journal(folder) as journal:
+        journal.drop_torn_line()
+        recorder = Recorder(
+            plan=manifest.plan,
+            engine=engine,
+            journal=journal,
+            recorded={
+                trial.key: replace(trial, blocks=()) for trial in store.read_trace(folder).trials
+            },
+            on_trial=lambda _: watchers.trial(),
+        )
+        watchers.stage("warming up")
+        recorder.warm_up(prompts)
+        watchers.planned(manifest.num_planned_trials)
+        recorder.record(prompts)
+        store.seal_run(folder)
+    return store.read_trace(folder)
+
+
+def _environment(plan: Plan, watchers: Watchers) -> Environment:
+    from specmeasure.run.environment import environment, load_warning, usable_cores
+
+    machine = environment(plan.options.num_threads or usable_cores())
+    busy = load_warning(machine)
+    if busy:
+        watchers.warning(busy)
+    return machine
+
+
+def _warnings(machine: Environment) -> tuple[str, ...]:
+    from specmeasure.run.environment import load_warning
+
+    busy = load_warning(machine)
+    return (busy,) if busy else ()
+
+
+def _corpus_facts(
+    sources: Sequence[str],
+    options: CorpusOptions,
+    corpus: Corpus,
+    skipped: tuple[SkippedPrompt, ...],
+) -> CorpusFacts:
+    return CorpusFacts(
+        sources=tuple(source if source == "-" else str(Path(source).absolute()) for source in sources),
+        options=asdict(options),
+        fingerprint=corpus.fingerprint,
+        num_prompts=len(corpus.prompts) - len(skipped),
+        files=corpus.files,
+        skipped=(*corpus.skipped, *skipped),
+    )
+
+
+def _num_trials(plan: Plan, prompts: Sequence[Prompt]) -> int:
+    return sum(len(prompt.turns) for prompt in prompts) * plan.num_repeats * len(plan.arms)
+
+
+def _labels(drafts: Sequence[str]) -> list[str]:
+    """Short names while they tell drafts apart, else the names as given."""
+    short = [draft.rstrip("/").replace("embedded:", "").rpartition("/")[2] for draft in drafts]
+    return short if len(set(short)) == len(short) else list(drafts)

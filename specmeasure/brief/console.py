@@ -1,0 +1,60 @@
+"""The brief as a terminal shows it: the verdict, the arms, the categories."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from specmeasure.brief.content import BriefContent, brief_content
+from specmeasure.brief.tables import Table
+from specmeasure.records.decision import Decision, Verdict
+from specmeasure.records.estimates import Estimates
+from specmeasure.records.trace import Manifest
+
+_STYLES: Final[Mapping[str, str]] = {
+    Verdict.GO: "bold green",
+    Verdict.NO_GO: "bold red",
+    Verdict.INCONCLUSIVE: "bold yellow",
+}
+_LEFT_OUT = ("Prompts", "End-to-end speedup")  # of the arms, so that they fit in 100 columns
+
+
+def summary_table(manifest: Manifest, estimates: Estimates, decision: Decision) -> RenderableType:
+    """The short form of the brief; fits in 100 columns, longer names fold."""
+    brief = brief_content(manifest, estimates, decision)
+    parts: list[RenderableType] = [
+        _headline(brief),
+        Text(f"{brief.summary[0]} {brief.summary[1]}"),
+        _table(brief.speed, title="Arms", without=_LEFT_OUT),
+    ]
+    if brief.slices.rows:
+        parts.append(_table(brief.slices, title=f"{brief.headline.arm} by category"))
+    parts.append(Text(brief.why))
+    parts.extend(Text(note, style="dim") for note in _footnotes_in_sight(brief))
+    return Group(*parts)
+
+
+def _footnotes_in_sight(brief: BriefContent) -> list[str]:
+    cells = {cell for table in (brief.speed, brief.slices) for row in table.rows for cell in row}
+    return [note for note in brief.footnotes if note.partition(":")[0].lower() in cells]
+
+
+def _headline(brief: BriefContent) -> Text:
+    line = brief.headline
+    return Text.assemble(
+        (line.verdict.value, _STYLES[line.verdict]),
+        (f": {line.before}{line.arm}{line.after}", "bold"),
+    )
+
+
+def _table(table: Table, *, title: str, without: tuple[str, ...] = ()) -> RichTable:
+    shown = RichTable(title=Text(title), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    kept = [index for index, name in enumerate(table.columns) if name not in without]
+    for index in kept:
+        shown.add_column(Text(table.columns[index]), no_wrap=index > 0, overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(row[index], style=_STYLES.get(row[index], "")) for index in kept))
+    return shown

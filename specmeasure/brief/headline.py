@@ -1,0 +1,128 @@
+"""The verdict in one line and two sentences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from specmeasure.brief.joined import JoinedArm
+from specmeasure.brief.names import listed, plain
+from specmeasure.brief.numbers import NOT_MEASURED, count, quantity, rate, speedup
+from specmeasure.records.decision import (
+    ArmDecision,
+    RuleFinding,
+    RuleOutcome,
+    SliceVerdict,
+    Verdict,
+)
+from specmeasure.records.estimates import Costs, Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """The first line: verdict, then ``before``, the arm's name, ``after``."""
+
+    verdict: Verdict
+    before: str
+    arm: str
+    after: str
+
+
+def write_headline(verdict: Verdict, arm: JoinedArm) -> Headline:
+    """The verdict with the number or the rule that decided it."""
+    decisive = _decisive_reason(verdict, arm.decision)
+    match verdict:
+        case Verdict.GO:
+            before, after = (
+                "turn on ",
+                f", {speedup(arm.decode_speedup)} faster decoding on your prompts",
+            )
+            if not isinstance(arm.decode_speedup, Interval):
+                after = f"; decode speedup {NOT_MEASURED}"
+        case Verdict.NO_GO:
+            before, after = "leave speculation off; ", f" failed on {decisive}"
+        case Verdict.INCONCLUSIVE:
+            before, after = "", f" is open on {decisive}; {_what_settles(arm.decision)}"
+    return Headline(verdict=verdict, before=before, arm=plain(arm.plan.name), after=after)
+
+
+def write_summary(verdict: Verdict, arm: JoinedArm, *, is_greedy: bool) -> tuple[str, str]:
+    """What was measured, and what follows, in a sentence each."""
+    measured = f"{_speed_clause(arm, is_greedy=is_greedy)}{_yield_clause(arm)}."
+    return measured, _conclusion(verdict, arm.decision)
+
+
+def routing(slices: Sequence[SliceVerdict]) -> str | None:
+    """Which categories differ in verdict; None when all agree.
+
+    >>> routing([SliceVerdict(name="chat", verdict=Verdict.GO),
+    ...          SliceVerdict(name="code", verdict=Verdict.NO_GO)])
+    'GO for chat; NO_GO for code: route'
+    """
+    groups = {
+        verdict: [plain(s.name) for s in slices if s.verdict is verdict] for verdict in Verdict
+    }
+    said = [f"{verdict.value} for {listed(names)}" for verdict, names in groups.items() if names]
+    if len(said) < 2:
+        return None
+    split = groups[Verdict.GO] and groups[Verdict.NO_GO]
+    return "; ".join(said) + (": route" if split else "")
+
+
+def _decisive_reason(verdict: Verdict, decision: ArmDecision) -> str:
+    finding = _decisive_finding(verdict, decision)
+    if finding is None:
+        return "no rule of the policy"
+    return f"“{plain(finding.rule)}” with {plain(finding.observed)}"
+
+
+def _decisive_finding(verdict: Verdict, decision: ArmDecision) -> RuleFinding | None:
+    """The first rule that by itself forces the verdict."""
+    failed = [f for f in decision.findings if f.outcome is RuleOutcome.FAILED]
+    still_open = [f for f in decision.findings if f.outcome is RuleOutcome.OPEN]
+    if verdict is Verdict.NO_GO:
+        failed.sort(key=lambda finding: finding.blocks_no_go)  # stable
+    return next(iter(failed + still_open), None)
+
+
+def _what_settles(decision: ArmDecision) -> str:
+    if decision.num_prompts_to_settle is None:
+        return "more prompts would not settle it"
+    return f"about {count(decision.num_prompts_to_settle, 'prompt')} in all would settle it"
+
+
+def _speed_clause(arm: JoinedArm, *, is_greedy: bool) -> str:
+    name = plain(arm.plan.name)
+    if not isinstance(arm.decode_speedup, Interval):
+        return f"How fast {name} decodes your prompts was not measured"
+    prompts = count(arm.decode_speedup.num_prompts, "prompt")
+    per_token = "" if is_greedy else ", per emitted token,"
+    return (
+        f"Decoding your {prompts} with {name} ran{per_token} at {speedup(arm.decode_speedup)} "
+        f"the speed of the target alone"
+    )
+
+
+def _yield_clause(arm: JoinedArm) -> str:
+    clauses = []
+    if isinstance(arm.estimates.draft_acceptance_rate, Interval):
+        clauses.append(f"the target kept {rate(arm.estimates.draft_acceptance_rate)} of its drafts")
+    if isinstance(arm.estimates.costs, Costs):
+        costs = arm.estimates.costs
+        clauses.append(
+            f"a pass gave {costs.tokens_per_pass:.2f} tokens where "
+            f"{costs.break_even_tokens_per_pass:.2f} break even"
+        )
+    elif isinstance(arm.estimates.tokens_per_target_pass, Interval):
+        clauses.append(f"a pass gave {quantity(arm.estimates.tokens_per_target_pass)} tokens")
+    return f"; {' and '.join(clauses)}" if clauses else ""
+
+
+def _conclusion(verdict: Verdict, decision: ArmDecision) -> str:
+    match verdict:
+        case Verdict.GO:
+            said = "Every rule of the policy holds at the pessimistic end of its interval"
+        case Verdict.NO_GO:
+            said = "A rule of the policy fails even at the optimistic end of its interval"
+        case Verdict.INCONCLUSIVE:
+            said = "The evidence neither meets every rule of the policy nor breaks one for good"
+    split = routing(decision.slices)
+    return f"{said}; by category: {split}." if split else f"{said}."

@@ -1,0 +1,98 @@
+r"""The brief as one markdown page.
+
+Whatever the template takes from a variable is escaped, so a category named ``|<b>`` stays text;
+only the filters below return markup.
+"""
+
+import re
+from collections.abc import Mapping
+from itertools import zip_longest
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from specmeasure.brief.content import brief_content
+from specmeasure.brief.tables import Table
+from specmeasure.records.decision import Decision
+from specmeasure.records.estimates import Estimates
+from specmeasure.records.trace import Manifest
+
+# An underscore inside a word, as in NO_GO, starts no emphasis; nor does a bracket without "(".
+_SPECIAL = re.compile(r"[\\`*<>|~$&]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(")
+
+
+def render_markdown(
+    manifest: Manifest,
+    estimates: Estimates,
+    decision: Decision,
+    *,
+    figures: Mapping[str, str],
+) -> str:
+    """The whole brief.
+
+    Args:
+        manifest: where and with what the run took place.
+        estimates: what the trace says.
+        decision: what the policy makes of it.
+        figures: paths as the page should link them, by "speedup" and "acceptance"; a figure that
+            is not named is left out.
+    """
+    environment = Environment(
+        loader=PackageLoader("specmeasure", "brief"),
+        autoescape=False,  # noqa: S701 - this is markdown: finalize escapes it
+        finalize=_escaped,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "code": _code_span,
+        "block": _code_block,
+        "table": _aligned,
+        "url": _url,
+    }
+    content = brief_content(manifest, estimates, decision)
+    return environment.get_template("brief.md.j2").render(brief=content, figures=figures)
+
+
+def escape_markdown(text: str) -> str:
+    r"""Text that markdown shows as it stands, in a paragraph or in a table cell.
+
+    >>> escape_markdown("a|b <i> NO_GO _x_ [y](z) [1.35, 1.49]")
+    'a\\|b \\<i\\> NO_GO \\_x\\_ [y]\\(z) [1.35, 1.49]'
+    """
+    return _SPECIAL.sub(r"\\\g<0>", text)
+
+
+def _escaped(value: object) -> object:
+    return value if isinstance(value, Markup) else escape_markdown(str(value))
+
+
+def _code_span(text: str) -> Markup:
+    fence = "`" * (_longest_run_of_backticks(text) + 1)
+    padding = " " if "`" in text else ""
+    return Markup(f"{fence}{padding}{text}{padding}{fence}")  # noqa: S704
+
+
+def _code_block(text: str, language: str) -> Markup:
+    fence = "`" * max(3, _longest_run_of_backticks(text) + 1)
+    return Markup(f"{fence}{language}\n{text}\n{fence}")  # noqa: S704
+
+
+def _longest_run_of_backticks(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)
+
+
+def _aligned(table: Table) -> Markup:
+    """A pipe table whose columns line up in a terminal too; the first is flush left."""
+    cells = [[escape_markdown(cell) for cell in row] for row in (table.columns, *table.rows)]
+    widths = [max(map(len, column)) for column in zip_longest(*cells, fillvalue="")]
+    header, *rows = (" | ".join(map(str.ljust, row, widths)) for row in cells)
+    rule = " | ".join("-" * width for width in widths)
+    return Markup("\n".join(f"| {line} |" for line in (header, rule, *rows)))  # noqa: S704
+
+
+def _url(path: str) -> Markup:
+    return Markup(quote(path, safe="/:;,+=%#?&@._-~"))  # noqa: S704

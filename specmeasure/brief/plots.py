@@ -1,0 +1,274 @@
+"""The brief's two figures, as SVG that is the same bytes for the same records.
+
+Colours are Okabe and Ito's, which the common colour blindnesses tell apart, and every arm has its
+own marker. Matplotlib is imported only when a figure is drawn.
+"""
+
+import io
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from specmeasure.brief.joined import published_speedup
+from specmeasure.brief.names import shortened
+from specmeasure.brief.numbers import TIMES, count, level, speedup
+from specmeasure.records.decision import Decision, Verdict
+from specmeasure.records.estimates import ArmEstimates, Estimate, Estimates, Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_MOST_LINES = len(_COLOURS)  # arms in the figure by position
+_MOST_DOTS = 4  # arms in the figure by category
+_FEW_CATEGORIES = 6  # with more, one arm fewer keeps the figure on its page
+_MOST_CATEGORIES = 13
+_GREY = "#555555"
+_WIDTH = 7.2  # inches
+_STYLE = {
+    "svg.fonttype": "none",  # letters stay letters: small and searchable
+    "svg.hashsalt": "specmeasure",
+    "text.parse_math": False,  # a category may be called $x$
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+_ALL_PROMPTS = None  # no category can be called this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    colour: str
+    marker: str
+
+
+def acceptance_figure(estimates: Estimates) -> bytes | None:
+    """Survival by draft position, a line an arm; None when no position was measured."""
+    arms = [arm for arm in estimates.arms if any(map(_is_measured, arm.acceptance_survival))]
+    if not arms:
+        return None
+    fastest = sorted(arms, key=lambda arm: _slowness(published_speedup(arm)))[:_MOST_LINES]
+    with _styled():
+        return _svg(_acceptance_chart(fastest, _looks(estimates)))
+
+
+def speedup_figure(estimates: Estimates, decision: Decision) -> bytes | None:
+    """Decode speedup by category, a dot an arm, best arm first; None when none was measured."""
+    rank = {arm.arm: place for place, arm in enumerate(decision.arms, start=1)} | {decision.arm: 0}
+    arms = sorted(estimates.arms, key=lambda arm: rank.get(arm.name, len(rank)))
+    arms = [arm for arm in arms if any(map(_is_measured, _speedups(arm).values()))]
+    if not arms:
+        return None
+    most = _MOST_DOTS if len(arms[0].slices) <= _FEW_CATEGORIES else _MOST_DOTS - 1
+    with _styled():
+        return _svg(_speedup_chart(arms[:most], decision, _looks(estimates)))
+
+
+def _acceptance_chart(arms: Sequence[ArmEstimates], looks: Mapping[str, _Look]) -> "Figure":
+    figure, axes = _blank(height=3.4)
+    for index, arm in enumerate(arms):
+        _draw_survival(axes, arm, looks[arm.name], shift=_spread(index, len(arms), 0.08))
+    survival = [estimate for arm in arms for estimate in arm.acceptance_survival]
+    longest = max(len(arm.acceptance_survival) for arm in arms)
+    axes.set_xticks(range(1, longest + 1))
+    axes.set_xlim(0.5, longest + 0.5)
+    axes.set_ylim(0, 100)
+    axes.set_xlabel(f"Draft position in the block, {_levels(survival)} intervals")
+    axes.set_ylabel("Blocks that kept this draft\nand all before it (%)")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(loc="upper right", title=_omission(arms, looks))
+    figure.suptitle(_acceptance_title(arms[0]), x=0.01, ha="left")
+    return figure
+
+
+def _speedup_chart(
+    arms: Sequence[ArmEstimates], decision: Decision, looks: Mapping[str, _Look]
+) -> "Figure":
+    names = _categories(arms[0])
+    figure, axes = _blank(height=1.3 + len(names) * (0.2 + 0.14 * len(arms)))
+    for index, arm in enumerate(arms):
+        rows = {
+            row + _spread(index, len(arms), 0.7 / len(arms)): _speedups(arm).get(name)
+            for row, name in enumerate(names)
+        }
+        _draw_speedups(axes, arm.name, rows, looks[arm.name])
+    _draw_thresholds(axes, decision.policy.min_decode_speedup)
+    drawn = [estimate for arm in arms for estimate in _speedups(arm).values()]
+    labels = [shortened(name or "all prompts", at_most=28) for name in names]
+    axes.set_yticks(range(len(names)), labels)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(f"Decode speedup over the target alone ({TIMES}), {_levels(drawn)} intervals")
+    axes.grid(axis="x", alpha=0.3)
+    if len(looks) > 1:
+        figure.legend(loc="outside lower center", ncols=2, title=_omission(arms, looks))
+    figure.suptitle(_speedup_title(arms[0], decision), x=0.01, ha="left")
+    return figure
+
+
+def _draw_survival(axes: "Axes", arm: ArmEstimates, look: _Look, *, shift: float) -> None:
+    points = {
+        position + shift: estimate
+        for position, estimate in enumerate(arm.acceptance_survival, start=1)
+        if isinstance(estimate, Interval)
+    }
+    axes.errorbar(
+        list(points),
+        [100 * estimate.value for estimate in points.values()],
+        yerr=[
+            [100 * (estimate.value - estimate.low) for estimate in points.values()],
+            [100 * (estimate.high - estimate.value) for estimate in points.values()],
+        ],
+        label=shortened(arm.name),
+        color=look.colour,
+        marker=look.marker,
+        markersize=4.5,
+        linewidth=1.2,
+    )
+
+
+def _draw_speedups(
+    axes: "Axes", name: str, rows: Mapping[float, Estimate | None], look: _Look
+) -> None:
+    dots = {row: estimate for row, estimate in rows.items() if isinstance(estimate, Interval)}
+    axes.errorbar(
+        [estimate.value for estimate in dots.values()],
+        list(dots),
+        xerr=[
+            [estimate.value - estimate.low for estimate in dots.values()],
+            [estimate.high - estimate.value for estimate in dots.values()],
+        ],
+        label=shortened(name),
+        color=look.colour,
+        marker=look.marker,
+        markersize=4.5,
+        linestyle="none",
+    )
+    for row in [row for row in rows if row not in dots]:
+        axes.annotate(
+            "not measured",
+            (1.0, row),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+            color=look.colour,
+        )
+
+
+def _draw_thresholds(axes: "Axes", min_speedup: float) -> None:
+    axes.axvline(1.0, color=_GREY, linewidth=1)
+    axes.axvline(min_speedup, color=_GREY, linewidth=1, linestyle="--")
+    for place, said, side in ((1.0, "no gain ", "right"), (min_speedup, " demanded", "left")):
+        axes.annotate(
+            said,
+            (place, 1.0),
+            xycoords=("data", "axes fraction"),
+            ha=side,
+            va="bottom",
+            fontsize=7,
+            color=_GREY,
+        )
+
+
+def _acceptance_title(arm: ArmEstimates) -> str:
+    survival = [e.value for e in arm.acceptance_survival if isinstance(e, Interval)]
+    name = shortened(arm.name, at_most=28)
+    said = f"{name}: {100 * survival[0]:.0f} % of blocks keep the first draft"
+    return (
+        said if len(survival) == 1 else f"{said}, {100 * survival[-1]:.0f} % keep {len(survival)}"
+    )
+
+
+def _speedup_title(arm: ArmEstimates, decision: Decision) -> str:
+    name = shortened(arm.name, at_most=28)
+    verdicts = [s.verdict for d in decision.arms if d.arm == arm.name for s in d.slices]
+    if not verdicts:
+        return f"{name}: {speedup(published_speedup(arm))} over all prompts"
+    num_paying = verdicts.count(Verdict.GO)
+    if num_paying == len(verdicts):
+        return f"{name} clears the bar in every category"
+    if not num_paying:
+        return f"{name} clears the bar in no category"
+    return f"{name} clears the bar in {num_paying} of {count(len(verdicts), 'category')}"
+
+
+def _speedups(arm: ArmEstimates) -> dict[str | None, Estimate | None]:
+    """By category, after that of all prompts."""
+    return {
+        _ALL_PROMPTS: published_speedup(arm),
+        **{part.name: part.decode_speedup for part in arm.slices},
+    }
+
+
+def _categories(arm: ArmEstimates) -> list[str | None]:
+    """All prompts, then the largest categories, fastest first; unmeasured ones last."""
+    largest = sorted(arm.slices, key=lambda part: -part.num_prompts)[:_MOST_CATEGORIES]
+    speeds = {part.name: part.decode_speedup for part in largest}
+    ranked = sorted(speeds, key=lambda name: _slowness(speeds[name]))
+    return [_ALL_PROMPTS, *ranked]
+
+
+def _slowness(estimate: Estimate | None) -> float:
+    """A key that sorts the fastest first and what was not measured last."""
+    return -estimate.value if isinstance(estimate, Interval) else math.inf
+
+
+def _looks(estimates: Estimates) -> dict[str, _Look]:
+    """A colour and a marker for each arm, the same in both figures."""
+    return {
+        arm.name: _Look(
+            colour=_COLOURS[index % len(_COLOURS)],
+            marker=_MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],
+        )
+        for index, arm in enumerate(estimates.arms)
+    }
+
+
+def _omission(arms: Sequence[ArmEstimates], looks: Mapping[str, _Look]) -> str | None:
+    return f"best {len(arms)} of {len(looks)} arms" if len(arms) < len(looks) else None
+
+
+def _levels(estimates: Sequence[Estimate | None]) -> str:
+    """Every level among them: those of categories are corrected for their number."""
+    levels = sorted({estimate.level for estimate in estimates if isinstance(estimate, Interval)})
+    return " and ".join(level(confidence) for confidence in levels)
+
+
+def _is_measured(estimate: Estimate | None) -> bool:
+    return isinstance(estimate, Interval)
+
+
+def _spread(index: int, number: int, step: float) -> float:
+    """How far the item is moved from the centre, so that intervals do not cover one another."""
+    return step * (index - (number - 1) / 2)
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    """Matplotlib's defaults and our own, whatever the user's matplotlibrc says."""
+    from matplotlib import style  # noqa: PLC0415 - a brief without figures needs no matplotlib
+
+    with style.context(["default", _STYLE]), warnings.catch_warnings():
+        # The viewer's font draws the letters, so ours need not have them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def _blank(*, height: float) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure  # noqa: PLC0415 - as above
+
+    figure = Figure(figsize=(_WIDTH, height))
+    return figure, figure.add_subplot()
+
+
+def _svg(figure: "Figure") -> bytes:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": "specmeasure"})
+    return drawn.getvalue()

@@ -1,0 +1,137 @@
+"""The command line: parse, call the api, show. Only this package prints.
+
+Options are declared in the signatures and read from ``context.params``, so that each is named once.
+"""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from specmeasure.cli import options as opt
+from specmeasure.errors import RunInterrupted, SpecmeasureError, UsageError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Measure speculative decoding on your own prompts, and decide: GO, NO_GO or INCONCLUSIVE.",
+    epilog="Exit codes: 0 done (or GO with --check), 10 NO_GO, 20 INCONCLUSIVE, 1 failed, "
+    "2 usage, 130 interrupted.",
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"specmeasure {version('specmeasure')}")
+        raise typer.Exit
+
+
+@app.callback()
+def specmeasure(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    prompts: opt.Prompts = None,
+    target: opt.Target = None,
+    draft: opt.Draft = None,
+    ngram: opt.Ngram = False,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    attn: opt.Attn = None,
+    threads: opt.Threads = None,
+    device_map: opt.DeviceMap = None,
+    allow_pickle: opt.AllowPickle = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    k: opt.Lengths = "4",
+    max_new_tokens: opt.MaxNewTokens = 128,
+    temperature: opt.Temperature = 0.0,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    ignore_eos: opt.IgnoreEos = False,
+    field: opt.Field = None,
+    chat: opt.Chat = "auto",
+    limit: opt.Limit = None,
+    skip_bad_lines: opt.SkipBadLines = False,
+    out: opt.Out = None,
+    resume: opt.Resume = None,
+    force: opt.Force = False,
+    repeats: opt.Repeats = 1,
+    seed: opt.Seed = 0,
+    include_text: opt.IncludeText = False,
+    policy: opt.PolicyFile = None,
+    min_speedup: opt.MinSpeedup = None,
+    min_slice_speedup: opt.MinSliceSpeedup = None,
+    max_memory_gib: opt.MaxMemory = None,
+    min_prompts: opt.MinPrompts = None,
+    check: opt.Check = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Replay prompts with and without speculation, record every block, write the brief."""
+    from specmeasure.cli import running
+
+    folder, trace = running.resume(context) if resume else running.start(context)
+    running.conclude(context, folder, trace, policy=None)
+
+
+@app.command()
+def brief(
+    context: typer.Context,
+    folder: opt.RunFolder,
+    policy: opt.PolicyFile = None,
+    min_speedup: opt.MinSpeedup = None,
+    min_slice_speedup: opt.MinSliceSpeedup = None,
+    max_memory_gib: opt.MaxMemory = None,
+    min_prompts: opt.MinPrompts = None,
+    check: opt.Check = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Estimate, decide and write the brief again from a recorded run. Needs no models."""
+    from specmeasure import api
+    from specmeasure.cli import running
+
+    trace = api.read_trace(folder)
+    stated = running.policy(context, trace.manifest.policy)
+    running.conclude(context, folder, trace, policy=stated)
+
+
+@app.command()
+def show(
+    folder: opt.RunFolder,
+    prompt: opt.PromptId = None,
+    arm: opt.ArmName = None,
+) -> None:
+    """List a run's trials, or print the blocks of one prompt's trials."""
+    from specmeasure.cli import showing
+
+    showing.show(folder, prompt_id=prompt, arm=arm)
+
+
+def main() -> None:
+    """Run the command line; errors become one line and an exit code."""
+    try:
+        app()
+    except RunInterrupted as error:
+        sys.exit(_complain(error, EXIT_INTERRUPTED))
+    except UsageError as error:
+        sys.exit(_complain(error, EXIT_USAGE))
+    except SpecmeasureError as error:
+        sys.exit(_complain(error, EXIT_FAILED))
+
+
+def _complain(error: SpecmeasureError, code: int) -> int:
+    print(f"specmeasure: {error}", file=sys.stderr)
+    return code

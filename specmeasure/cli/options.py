@@ -1,0 +1,171 @@
+"""Every option once, with its help text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CORPUS, DECODING, MODELS = "Prompts", "Decoding", "Models"
+DECISION, RECORD = "Decision", "Recording"
+
+
+def _option(*names: str, help: str, panel: str, **extra: object) -> object:  # noqa: A002
+    return typer.Option(*names, help=help, rich_help_panel=panel, **extra)  # type: ignore[call-overload]
+
+
+Prompts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Files, folders or globs of prompts (jsonl, json, txt, also gzipped); - for stdin.",
+        show_default=False,
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(help="A folder that a run wrote.", show_default=False)]
+
+Target = Annotated[
+    str | None,
+    _option(
+        "--target",
+        help="Folder or hub id of the target model. Left out: the embedded pair.",
+        panel=MODELS,
+    ),
+]
+Draft = Annotated[
+    list[str] | None,
+    _option("--draft", help="Folder or hub id of a draft model; may be repeated.", panel=MODELS),
+]
+Ngram = Annotated[
+    bool, _option("--ngram", help="Also measure prompt lookup (no draft model).", panel=MODELS)
+]
+Lengths = Annotated[
+    str,
+    _option(
+        "--k", help="Draft tokens per block; several measure several arms: 2,4,8.", panel=DECODING
+    ),
+]
+MaxNewTokens = Annotated[
+    int, _option("--max-new-tokens", min=1, help="Most tokens per answer.", panel=DECODING)
+]
+Temperature = Annotated[
+    float, _option("--temperature", min=0.0, help="0 is greedy.", panel=DECODING)
+]
+TopK = Annotated[
+    int | None, _option("--top-k", min=1, help="Sample from the k likeliest.", panel=DECODING)
+]
+TopP = Annotated[
+    float | None,
+    _option("--top-p", min=0.0, max=1.0, help="Sample from this probability mass.", panel=DECODING),
+]
+IgnoreEos = Annotated[
+    bool,
+    _option("--ignore-eos", help="Decode the whole budget, whatever is emitted.", panel=DECODING),
+]
+
+Field = Annotated[
+    str | None,
+    _option("--field", help="Path to the prompt in each row, e.g. body.text.", panel=CORPUS),
+]
+Chat = Annotated[
+    str,
+    _option(
+        "--chat",
+        help="Send plain strings as: auto, chat (through the template), completion (raw).",
+        panel=CORPUS,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    _option("--limit", min=1, help="Most prompts: a seeded sample over categories.", panel=CORPUS),
+]
+SkipBadLines = Annotated[
+    bool,
+    _option("--skip-bad-lines", help="Count unreadable lines instead of stopping.", panel=CORPUS),
+]
+
+Device = Annotated[
+    str, _option("--device", help="auto, cpu, cuda or cuda:N.", panel=MODELS)
+]
+Dtype = Annotated[
+    str,
+    _option(
+        "--dtype",
+        help="auto (float32 on a CPU, else the checkpoint's), float32, bfloat16, float16.",
+        panel=MODELS,
+    ),
+]
+Attn = Annotated[
+    str | None, _option("--attn", help="transformers' attn_implementation.", panel=MODELS)
+]
+Threads = Annotated[
+    int | None,
+    _option("--threads", min=1, help="CPU threads; default: the free cores.", panel=MODELS),
+]
+DeviceMap = Annotated[
+    str | None,
+    _option("--device-map", help="auto spreads models over several GPUs.", panel=MODELS),
+]
+AllowPickle = Annotated[
+    bool,
+    _option("--allow-pickle", help="Load pickled weights; they can run code.", panel=MODELS),
+]
+TrustRemoteCode = Annotated[
+    bool, _option("--trust-remote-code", help="Run code that a model brings.", panel=MODELS)
+]
+
+Out = Annotated[
+    Path | None,
+    _option("--out", help="Folder of this run. Default: reports/<date and time>.", panel=RECORD),
+]
+Resume = Annotated[
+    Path | None, _option("--resume", help="Finish an interrupted run.", panel=RECORD)
+]
+Force = Annotated[
+    bool, _option("--force", help="Replace the run in the --out folder.", panel=RECORD)
+]
+Repeats = Annotated[
+    int, _option("--repeats", min=1, help="Trials per prompt and arm.", panel=RECORD)
+]
+Seed = Annotated[int, _option("--seed", help="Of samples and sampling.", panel=RECORD)]
+IncludeText = Annotated[
+    bool,
+    _option("--include-text", help="Keep token ids in the trace, for show.", panel=RECORD),
+]
+
+PolicyFile = Annotated[
+    Path | None, _option("--policy", help="TOML file with the rules' numbers.", panel=DECISION)
+]
+MinSpeedup = Annotated[
+    float | None,
+    _option(
+        "--min-speedup",
+        help="Decode speedup that the lower bound must reach. Default 1.10.",
+        panel=DECISION,
+    ),
+]
+MinSliceSpeedup = Annotated[
+    float | None,
+    _option(
+        "--min-slice-speedup",
+        help="No category's upper bound may lie below it. Default 1.00.",
+        panel=DECISION,
+    ),
+]
+MaxMemory = Annotated[
+    float | None,
+    _option("--max-memory-gib", help="Limit for weights and cache. Default none.", panel=DECISION),
+]
+MinPrompts = Annotated[
+    int | None,
+    _option("--min-prompts", help="Fewer are INCONCLUSIVE. Default 20.", panel=DECISION),
+]
+Check = Annotated[
+    bool,
+    _option("--check", help="Exit 0 on GO, 10 on NO_GO, 20 on INCONCLUSIVE.", panel=DECISION),
+]
+AsJson = Annotated[
+    bool, _option("--json", help="Print one JSON document instead of tables.", panel=DECISION)
+]
+PromptId = Annotated[
+    str | None, typer.Option("--prompt", help="Print this prompt's trials block by block.")
+]
+ArmName = Annotated[str | None, typer.Option("--arm", help="Only this arm, e.g. 'draft k=4'.")]

@@ -1,0 +1,163 @@
+"""From parsed options to a run, its progress and its result."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from specmeasure import api, demo
+from specmeasure.brief.console import summary_table
+from specmeasure.corpus.options import CorpusOptions
+from specmeasure.decide import override, read_policy
+from specmeasure.errors import RunInterrupted, UnusablePolicy, UsageError
+from specmeasure.records.decision import Policy
+from specmeasure.records.plan import ModelOptions, Plan, Sampling
+from specmeasure.records.trace import Trace
+from specmeasure.run.environment import free_cores
+
+EXIT_BY_VERDICT = {"GO": 0, "NO_GO": 10, "INCONCLUSIVE": 20}
+WITH_RESUME = {"resume", "prompts", "check", "as_json"}
+GIB = 2**30
+
+
+def start(context: typer.Context) -> tuple[Path, Trace]:
+    """Record a new run."""
+    asked = context.params
+    if not asked["prompts"]:
+        raise UsageError("no prompts: name files, folders or - for stdin (or --resume a run).")
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005 - the user's own clock
+    folder: Path = asked["out"] or Path("reports") / stamp
+    with _watched(folder) as watchers:
+        trace = api.start(
+            _plan(asked, watchers),
+            asked["prompts"],
+            CorpusOptions(**{name: asked[name] for name in CorpusOptions.__dataclass_fields__}),
+            folder,
+            policy=policy(context, Policy()),
+            argv=sys.argv,
+            replace_run=asked["force"],
+            watchers=watchers,
+        )
+    return folder, trace
+
+
+def resume(context: typer.Context) -> tuple[Path, Trace]:
+    """Finish an interrupted run; everything but the place of the prompts is in its manifest."""
+    given = {
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
+    }
+    if given - WITH_RESUME:
+        names = ", ".join("--" + name.replace("_", "-") for name in sorted(given - WITH_RESUME))
+        raise UsageError(f"--resume takes its settings from the run; leave out {names}.")
+    folder: Path = context.params["resume"]
+    with _watched(folder) as watchers:
+        return folder, api.resume(folder, context.params["prompts"] or (), watchers=watchers)
+
+
+def conclude(
+    context: typer.Context, folder: Path, trace: Trace, *, policy: Policy | None
+) -> None:
+    """Estimate, decide, write the brief, print the result; exit by the verdict with --check."""
+    report = api.conclude(trace, policy=policy)
+    brief = api.write_report(report, folder)
+    if context.params["as_json"]:
+        print(api.as_json(report))
+    else:
+        console = Console()
+        console.print(summary_table(trace.manifest, report.estimates, report.decision))
+        console.print(f"Brief: {brief}", soft_wrap=True, highlight=False)
+    if context.params["check"]:
+        raise typer.Exit(EXIT_BY_VERDICT[report.decision.verdict])
+
+
+def policy(context: typer.Context, stated: Policy) -> Policy:
+    """The stated policy, replaced by --policy's file, then by single flags."""
+    asked = context.params
+    path: Path | None = asked["policy"]
+    if path is not None:
+        try:
+            stated = read_policy(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnusablePolicy(f"--policy {path}: cannot be read: {error}") from error
+    memory = asked["max_memory_gib"]
+    flags = {
+        "min_decode_speedup": asked["min_speedup"],
+        "min_slice_speedup": asked["min_slice_speedup"],
+        "max_memory_bytes": None if memory is None else int(memory * GIB),
+        "min_prompts": asked["min_prompts"],
+    }
+    return override(stated, flags, "flags")
+
+
+def _plan(asked: dict[str, Any], watchers: api.Watchers) -> Plan:
+    target, drafts = asked["target"], asked["draft"] or []
+    if target is None:
+        target, drafts = demo.TARGET, drafts or [demo.DRAFT]
+        watchers.stage("no --target: using the embedded pair")
+    if not drafts and not asked["ngram"]:
+        raise UsageError("nothing to measure against the baseline: name a --draft, or --ngram.")
+    try:
+        sampling = Sampling(
+            temperature=asked["temperature"], top_k=asked["top_k"], top_p=asked["top_p"]
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if sampling.is_greedy and (sampling.top_k or sampling.top_p):
+        raise UsageError("--top-k and --top-p need a --temperature above 0.")
+    options = {name: asked[name] for name in ModelOptions.__dataclass_fields__ if name in asked}
+    return Plan(
+        target=target,
+        arms=api.plan_arms(drafts=drafts, ngram=asked["ngram"], lengths=_lengths(asked["k"])),
+        sampling=sampling,
+        max_new_tokens=asked["max_new_tokens"],
+        num_repeats=asked["repeats"],
+        seed=asked["seed"],
+        ignore_eos=asked["ignore_eos"],
+        include_text=asked["include_text"],
+        options=ModelOptions(**options, num_threads=asked["threads"] or free_cores()),
+    )
+
+
+def _lengths(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--k {text}: use whole numbers, e.g. --k 2,4,8.") from None
+
+
+@contextmanager
+def _watched(folder: Path) -> Iterator[api.Watchers]:
+    """A progress bar on stderr while the body runs; Ctrl-C ends it with a way to go on."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        trials = progress.add_task("trials", total=None, visible=False)
+
+        def say(line: str) -> None:
+            progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+        try:
+            yield api.Watchers(
+                stage=say,
+                warning=lambda text: say(f"warning: {text}"),
+                planned=lambda total: progress.update(trials, total=total, visible=True),
+                trial=lambda: progress.advance(trials),
+            )
+        except KeyboardInterrupt:
+            kept = "" if not (folder / "manifest.json").exists() else (
+                f" What was recorded is kept; go on with: specmeasure run --resume {folder}"
+            )
+            raise RunInterrupted(f"interrupted.{kept}") from None

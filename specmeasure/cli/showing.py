@@ -1,0 +1,45 @@
+"""Trials on the terminal: a list, or one prompt's blocks."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from specmeasure import api
+from specmeasure.brief.show import trial_text, trials_table
+from specmeasure.errors import UsageError
+from specmeasure.records.trace import Trace
+
+
+def show(folder: Path, *, prompt_id: str | None, arm: str | None) -> None:
+    """Print all trials, or those of one prompt block by block."""
+    trace = api.read_trace(folder)
+    console = Console()
+    chosen = [
+        trial
+        for trial in trace.trials
+        if (prompt_id is None or trial.key.prompt_id == prompt_id)
+        and (arm is None or trial.key.arm == arm)
+    ]
+    if not chosen:
+        arms = ", ".join(one.name for one in trace.manifest.plan.arms)
+        raise UsageError(
+            f"{folder}: no trial of prompt {prompt_id!r} and arm {arm!r}. `specmeasure show "
+            f"{folder}` lists prompts; arms are: {arms}."
+        )
+    if prompt_id is None:
+        console.print(trials_table(chosen))
+        return
+    detokenise = _detokeniser(trace)
+    for trial in chosen:
+        console.print(trial_text(trial, detokenise))
+
+
+def _detokeniser(trace: Trace) -> Callable[[Sequence[int]], str] | None:
+    """The target's tokenizer, loaded only where the trace kept ids."""
+    if not trace.manifest.plan.include_text:
+        return None
+    from specmeasure.engines.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(trace.manifest.plan.target, trace.manifest.plan.options)
+    return lambda ids: str(tokenizer.decode(list(ids)))

@@ -1,0 +1,176 @@
+"""A Hugging Face causal LM that can forget: its KV cache is rolled back after each block.
+
+Three ways, chosen by what the cache holds (reference behaviour of transformers >= 5.16):
+
+- full attention: ``crop(-n)``;
+- sliding windows and convolutions: past states are recorded during a block, then cropped;
+- recurrent state: a copy is taken at each block's start, and what was kept is read again.
+
+``check_rollback`` proves the choice on the loaded model before anything is measured.
+"""
+
+import copy
+import inspect
+from collections.abc import Sequence
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedModel
+
+from specmeasure.errors import UnsupportedModel
+
+
+class Rollback(StrEnum):
+    """How a cache forgets."""
+
+    CROP = "crop"
+    RECORD = "record and crop"
+    SNAPSHOT = "snapshot and replay"
+
+
+class CachedCausalLM:
+    """``CachedModel`` over a transformers model, batch 1.
+
+    Args:
+        model: a causal LM in eval mode.
+        vocab_size: logits beyond it (vocabulary padding) are dropped.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, vocab_size: int) -> None:
+        self.model = model
+        self.vocab_size = vocab_size
+        self.rollback_kind = rollback_kind(model)
+        accepts = inspect.signature(model.forward).parameters
+        self._last_row_only = {"logits_to_keep": 1} if "logits_to_keep" in accepts else {}
+        self._rolls_back = False
+        self._cache = self._new_cache()
+        self._snapshot: Cache | None = None
+        self._since_snapshot: list[Tensor] = []
+
+    @property
+    def device(self) -> torch.device:
+        """Where ids go and logits come from."""
+        return self.model.device
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the tensors in the cache now."""
+        return sum(
+            tensor.numel() * tensor.element_size()
+            for layer in self._cache.layers
+            for tensor in _tensors_of(layer)
+        )
+
+    def reset(self, *, rolls_back: bool) -> None:
+        """Start an empty sequence."""
+        self._cache = self._new_cache()
+        self._rolls_back = rolls_back
+        if rolls_back and self.rollback_kind is Rollback.RECORD:
+            self._cache.activate_past_recording()
+
+    def prefill(self, ids: Sequence[int]) -> Tensor:
+        """Read a prompt; logits [1, V] after its last token."""
+        logits = self._read(torch.tensor(ids, device=self.device), **self._last_row_only)
+        self._settle()
+        return logits[-1:]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Read ids [N]; logits [N, V]."""
+        if self._snapshot is not None:
+            self._since_snapshot.append(ids)
+        return self._read(ids)
+
+    def rollback(self, num_tokens: int) -> None:
+        """Forget the last ``num_tokens`` of what was read since the last rollback."""
+        if self.rollback_kind is Rollback.SNAPSHOT:
+            if num_tokens and self._snapshot is not None:
+                kept = torch.cat(self._since_snapshot)[:-num_tokens]
+                self._cache = self._snapshot
+                if len(kept):
+                    self._read(kept)
+            self._settle()
+        elif num_tokens or self.rollback_kind is Rollback.RECORD:
+            self._crop(num_tokens)
+
+    def _read(self, ids: Tensor, **extra: int) -> Tensor:
+        output = self.model(input_ids=ids[None], past_key_values=self._cache, use_cache=True, **extra)
+        logits: Tensor = output.logits[0, :, : self.vocab_size]
+        return logits
+
+    def _settle(self) -> None:
+        """Make the present the state that the next block starts from."""
+        if not self._rolls_back:
+            return
+        if self.rollback_kind is Rollback.RECORD:
+            self._crop(0)
+        elif self.rollback_kind is Rollback.SNAPSHOT:
+            self._snapshot = copy.deepcopy(self._cache)
+            self._since_snapshot = []
+
+    def _crop(self, num_tokens: int) -> None:
+        if self._rolls_back:
+            self._cache.crop(-num_tokens)
+
+    def _new_cache(self) -> DynamicCache:
+        self._snapshot, self._since_snapshot = None, []
+        return DynamicCache(config=self.model.config)
+
+
+def rollback_kind(model: PreTrainedModel) -> Rollback:
+    """The way that this model's cache forgets."""
+    if model._is_stateful:  # noqa: SLF001 - transformers has no public name for it
+        return Rollback.SNAPSHOT
+    cache = DynamicCache(config=model.config)
+    if any(cache.is_sliding) or any(cache.is_linear):
+        return Rollback.RECORD
+    return Rollback.CROP
+
+
+@torch.inference_mode()
+def check_rollback(model: CachedCausalLM, name: str) -> None:
+    """Read, forget and read again; compare with a model that never read the forgotten tokens.
+
+    The tolerance is a twentieth of the logits' spread: rounding is far below it, a stale or
+    advanced state far above. Sliding windows up to 256 tokens are crossed; larger ones are not.
+
+    Raises:
+        UnsupportedModel: forgetting left a trace.
+    """
+    window = getattr(model.model.config, "sliding_window", None) or 0
+    length = window + 8 if 0 < window <= 256 else 16  # noqa: PLR2004 - a bound on start-up time
+    ids = [(7 * place + 3) % model.vocab_size for place in range(length + 6)]
+    prompt, kept, wrong = ids[:length], ids[length : length + 3], ids[length + 3 :]
+
+    def tensor(tokens: list[int]) -> Tensor:
+        return torch.tensor(tokens, device=model.device)
+
+    model.reset(rolls_back=True)
+    model.prefill(prompt)
+    model.forward(tensor([kept[0], *wrong]))  # keep one of four
+    model.rollback(len(wrong))
+    model.forward(tensor(wrong))  # keep none, in two reads
+    model.forward(tensor(wrong[:1]))
+    model.rollback(len(wrong) + 1)
+    model.forward(tensor(kept[1:2]))  # keep all
+    model.rollback(0)
+    found = model.forward(tensor(kept[2:]))[-1].float()
+    model.rollback(0)
+
+    model.reset(rolls_back=False)
+    expected = model.prefill(prompt + kept)[-1].float()
+    if (found - expected).abs().max() > 0.05 * expected.std():
+        raise UnsupportedModel(
+            f"{name}: after a rollback its cache ({model.rollback_kind}) differs from a fresh "
+            f"prefill by {(found - expected).abs().max():.3g} (logit spread "
+            f"{expected.std():.3g}). Speculation with this model would be measured wrongly, so it "
+            f"is refused; model type {model.model.config.model_type!r}."
+        )
+
+
+def _tensors_of(layer: object) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in vars(layer).values():
+        held = value.values() if isinstance(value, dict) else [value]
+        found += [one for one in held if isinstance(one, Tensor)]
+    return found

@@ -1,0 +1,134 @@
+"""The decoding loop: draft, verify in one target pass, roll back; the baseline is the same loop.
+
+Batch 1, chains. The first block is the prefill; it emits the target's first token without drafts,
+so that both arms decode the same tokens after it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from specmeasure.decode.clock import Clock
+from specmeasure.records.plan import Sampling
+from specmeasure.records.trace import BlockRecord, FinishReason
+from specmeasure.speculate.proposal import CachedModel, Proposal, Proposer
+from specmeasure.speculate.verify import Verdict, verify_strictly
+
+Verify = Callable[..., Verdict]  # verify_strictly's signature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """When a trial ends."""
+
+    max_new_tokens: int
+    eos_ids: frozenset[int]  # empty: only the budget ends it
+    num_speculative_tokens: int = 0  # K
+
+    def num_drafts(self, num_emitted: int) -> int:
+        """Drafts worth asking for: the target's own token always fits the budget."""
+        return min(self.num_speculative_tokens, self.max_new_tokens - num_emitted - 1)
+
+    def cut(self, tokens: Sequence[int]) -> int:
+        """How many of these tokens the user receives: up to and with the first EOS."""
+        for place, token in enumerate(tokens):
+            if token in self.eos_ids:
+                return place + 1
+        return len(tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """One finished answer."""
+
+    blocks: tuple[BlockRecord, ...]
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    ttft_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A target pass before its marks are turned into seconds."""
+
+    verdict: Verdict
+    num_emitted: int
+    context_length: int
+    drafting: tuple[Any, Any]  # marks before and after
+    verifying: tuple[Any, Any]
+
+    def record(self, clock: Clock) -> BlockRecord:
+        num_accepted = min(self.verdict.num_accepted, self.num_emitted)
+        return BlockRecord(
+            num_draft_tokens=len(self.verdict.draft_tokens),
+            num_accepted_tokens=num_accepted,
+            num_emitted_tokens=self.num_emitted,
+            context_length=self.context_length,
+            draft_s=clock.seconds(*self.drafting),
+            verify_s=clock.seconds(*self.verifying),
+            truncated=self.num_emitted == num_accepted,
+            draft_ids=self.verdict.draft_tokens,
+            emitted_ids=self.verdict.tokens[: self.num_emitted],
+        )
+
+
+@torch.inference_mode()
+def decode(
+    target: CachedModel,
+    proposer: Proposer | None,  # None: the baseline
+    prompt_ids: Sequence[int],
+    stopping: Stopping,
+    sampling: Sampling,
+    *,
+    clock: Clock,
+    device: torch.device,
+    generator: torch.Generator,
+    verify: Verify = verify_strictly,
+) -> Decoded:
+    """Decode one answer and record every block.
+
+    Raises:
+        BrokenLogits: the target's logits held NaN.
+    """
+    nothing = Proposal(tokens=torch.empty(0, dtype=torch.int64, device=device))
+    target.reset(rolls_back=proposer is not None)
+    started = clock.mark()
+    verdict = verify(nothing, target.prefill(prompt_ids), sampling, generator=generator)
+    prefilled = clock.mark()
+    if proposer:
+        proposer.begin(prompt_ids)
+        proposer.commit(0, verdict.next_token)
+    ready = clock.mark()
+    passes = [_Pass(verdict, 1, 0, (prefilled, ready), (started, prefilled))]
+    emitted = list(verdict.tokens)
+
+    while len(emitted) < stopping.max_new_tokens and emitted[-1] not in stopping.eos_ids:
+        context_length = len(prompt_ids) + len(emitted) - 1
+        begun = clock.mark()
+        proposal = proposer.propose(stopping.num_drafts(len(emitted))) if proposer else nothing
+        drafted = clock.mark()
+        rows = torch.cat([torch.tensor(emitted[-1:], device=device), proposal.tokens])
+        verdict = verify(proposal, target.forward(rows), sampling, generator=generator)
+        verified = clock.mark()
+
+        target.rollback(proposal.num_tokens - verdict.num_accepted)
+        if proposer:
+            proposer.commit(verdict.num_accepted, verdict.next_token)
+        num_emitted = stopping.cut(verdict.tokens)
+        emitted += verdict.tokens[:num_emitted]
+        passes.append(
+            _Pass(verdict, num_emitted, context_length, (begun, drafted), (drafted, verified))
+        )
+    finished = clock.mark()
+
+    ended_by_eos = emitted[-1] in stopping.eos_ids
+    return Decoded(
+        blocks=tuple(one.record(clock) for one in passes),
+        token_ids=tuple(emitted),
+        finish_reason=FinishReason.EOS if ended_by_eos else FinishReason.BUDGET,
+        ttft_s=clock.seconds(started, ready),
+        decode_s=clock.seconds(ready, finished),
+    )

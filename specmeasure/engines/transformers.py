@@ -1,0 +1,241 @@
+"""In-process decoding of transformers models: our loop, their forwards."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import jinja2
+import psutil
+import torch
+
+from specmeasure.decode.cache import CachedCausalLM, check_rollback
+from specmeasure.decode.clock import clock_for
+from specmeasure.decode.loop import Stopping, decode
+from specmeasure.decode.teacher import audit_greedy
+from specmeasure.engines.loading import (
+    fingerprint,
+    load_model,
+    load_tokenizer,
+    pick_device,
+    refuse_other_vocabulary,
+)
+from specmeasure.errors import OutOfMemory, UnreadableCorpus
+from specmeasure.proposers.draft_model import DraftModelProposer
+from specmeasure.proposers.ngram import NgramProposer
+from specmeasure.records.corpus import Prompt
+from specmeasure.records.plan import Arm, Method, Plan
+from specmeasure.records.trace import Audit, ModelFacts, Observation
+from specmeasure.speculate.proposal import Proposer
+
+
+class TransformersEngine:
+    """One target, its drafts, one tokenizer, batch 1."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        tokenizer: Any,
+        target: CachedCausalLM,
+        drafts: dict[str, CachedCausalLM],  # by name
+    ) -> None:
+        self._plan = plan
+        self._tokenizer = tokenizer
+        self._target = target
+        self._drafts = drafts
+        self._device = self._target.device
+        self._clock = clock_for(self._device)
+        self._generator = torch.Generator(self._device)
+        self._eos_ids = _eos_ids(self._target.model, tokenizer)
+        self._proposers: dict[str, Proposer] = {}
+        for arm in plan.speculative_arms:
+            self._proposers[arm.name] = self._proposer(arm)
+        self.models = (
+            _facts(plan.target, target),
+            *(_facts(name, draft) for name, draft in drafts.items()),
+        )
+        self.warnings = self._set_up_warnings()
+
+    @classmethod
+    def load(cls, plan: Plan) -> Self:
+        """Load, check tokenizers and cache rollback, and warm nothing up yet.
+
+        Raises:
+            ModelError: with what to do.
+        """
+        options = plan.options
+        if options.num_threads:
+            torch.set_num_threads(options.num_threads)
+        device = pick_device(options.device)
+        tokenizer = load_tokenizer(plan.target, options)
+        drafts = list(dict.fromkeys(arm.draft for arm in plan.arms if arm.draft))
+        for draft in drafts:
+            refuse_other_vocabulary(tokenizer, load_tokenizer(draft, options), draft)
+        loaded = {plan.target: load_model(plan.target, options, device=device, role="target")}
+        for draft in drafts:
+            if draft not in loaded:
+                loaded[draft] = load_model(draft, options, device=device, role="draft")
+        vocab_size = min(
+            max(tokenizer.get_vocab().values()) + 1,
+            *(model.get_output_embeddings().weight.shape[0] for model in loaded.values()),
+        )
+        target, *others = [
+            CachedCausalLM(loaded[name], vocab_size=vocab_size) for name in (plan.target, *drafts)
+        ]
+        if plan.speculative_arms:
+            for name, model in zip((plan.target, *drafts), (target, *others), strict=True):
+                check_rollback(model, name)
+        return cls(plan, tokenizer, target, dict(zip(drafts, others, strict=True)))
+
+    def context_ids(self, prompt: Prompt, replies: Sequence[str]) -> list[int]:
+        """Chats go through the template; completion prompts stay raw. BOS is never doubled."""
+        if prompt.text is not None:
+            return self._without_double_bos(self._tokenizer(prompt.text)["input_ids"])
+        messages: list[dict[str, str]] = []
+        for place, turn in enumerate(prompt.turns[: len(replies) + 1]):
+            messages += [{"role": one.role, "content": one.content} for one in turn]
+            if place < len(replies):
+                messages.append({"role": "assistant", "content": replies[place]})
+        if self._tokenizer.chat_template is None:
+            text = "\n".join(message["content"] for message in messages)
+            return self._without_double_bos(self._tokenizer(text)["input_ids"])
+        try:
+            text = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except jinja2.TemplateError as error:
+            raise UnreadableCorpus(
+                f"{prompt.source}: the target's chat template refuses these messages: {error}"
+            ) from error
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._without_double_bos(ids)
+
+    def reply_text(self, token_ids: Sequence[int]) -> str:
+        """The answer without its end-of-sequence token, other special tokens kept."""
+        ids = list(token_ids)
+        if ids and ids[-1] in self._eos_ids:
+            ids.pop()
+        return str(self._tokenizer.decode(ids))
+
+    def context_limit(self, arm: Arm) -> int | None:
+        """The smallest ``max_position_embeddings`` of the arm's models."""
+        limits = [
+            getattr(used.model.config.get_text_config(), "max_position_embeddings", None)
+            for used in self._models_of(arm)
+        ]
+        return min((limit for limit in limits if limit), default=None)
+
+    def observe(self, context_ids: Sequence[int], arm: Arm, *, seed: int) -> Observation:
+        """Decode once with the arm's proposer.
+
+        Raises:
+            OutOfMemory: with the context length that did not fit.
+        """
+        self._generator.manual_seed(seed)
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        try:
+            decoded = decode(
+                self._target,
+                self._proposers.get(arm.name),
+                context_ids,
+                Stopping(
+                    max_new_tokens=self._plan.max_new_tokens,
+                    eos_ids=frozenset() if self._plan.ignore_eos else self._eos_ids,
+                    num_speculative_tokens=arm.num_speculative_tokens,
+                ),
+                self._plan.sampling,
+                clock=self._clock,
+                device=self._device,
+                generator=self._generator,
+            )
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(
+                f"{arm.name}: a prompt of {len(context_ids)} tokens with up to "
+                f"{self._plan.max_new_tokens} new ones does not fit: {str(error).splitlines()[0]} "
+                "Lower --max-new-tokens or the dtype, or leave long prompts out."
+            ) from error
+        used = self._models_of(arm)
+        return Observation(
+            blocks=decoded.blocks,
+            token_ids=decoded.token_ids,
+            num_prompt_tokens=len(context_ids),
+            finish_reason=decoded.finish_reason,
+            ttft_s=decoded.ttft_s,
+            decode_s=decoded.decode_s,
+            model_bytes=sum(_weight_bytes(model.model) for model in used),
+            cache_bytes=sum(model.cache_bytes for model in used),
+            peak_memory_bytes=self._peak_memory_bytes(),
+        )
+
+    def audit(self, context_ids: Sequence[int], token_ids: Sequence[int]) -> Audit:
+        """See ``audit_greedy``."""
+        return audit_greedy(self._target, context_ids, token_ids, device=self._device)
+
+    def _models_of(self, arm: Arm) -> list[CachedCausalLM]:
+        return [self._target, *([self._drafts[arm.draft]] if arm.draft else [])]
+
+    def _proposer(self, arm: Arm) -> Proposer:
+        match arm.method:
+            case Method.DRAFT_MODEL:
+                assert arm.draft is not None
+                return DraftModelProposer(
+                    self._drafts[arm.draft],
+                    self._plan.sampling,
+                    generator=self._generator,
+                    device=self._device,
+                )
+            case Method.NGRAM:
+                assert arm.max_ngram is not None
+                assert arm.min_ngram is not None
+                return NgramProposer(
+                    max_ngram=arm.max_ngram, min_ngram=arm.min_ngram, device=self._device
+                )
+            case Method.BASELINE:
+                raise AssertionError("a baseline has no proposer")
+
+    def _without_double_bos(self, ids: list[int]) -> list[int]:
+        bos = self._tokenizer.bos_token_id
+        while bos is not None and ids[:2] == [bos, bos]:
+            ids = ids[1:]
+        return ids
+
+    def _peak_memory_bytes(self) -> int:
+        if self._device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._device))
+        return int(psutil.Process().memory_info().rss)
+
+    def _set_up_warnings(self) -> tuple[str, ...]:
+        warnings = []
+        if self._tokenizer.chat_template is None:
+            warnings.append(
+                "The target's tokenizer has no chat template: messages of chats are joined by "
+                "newlines."
+            )
+        if not self._eos_ids and not self._plan.ignore_eos:
+            warnings.append("The target names no end-of-sequence token: only the budget ends it.")
+        return tuple(warnings)
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """All ids that end an answer: generation_config's, or else the tokenizer's."""
+    ids = model.generation_config.eos_token_id
+    if ids is None:
+        ids = tokenizer.eos_token_id
+    if ids is None:
+        return frozenset()
+    return frozenset(ids if isinstance(ids, list) else [ids])
+
+
+def _weight_bytes(model: Any) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters())
+
+
+def _facts(name: str, cached: CachedCausalLM) -> ModelFacts:
+    return ModelFacts(
+        name=name,
+        fingerprint=fingerprint(name, cached.model),
+        num_parameters=sum(weight.numel() for weight in cached.model.parameters()),
+        dtype=str(cached.model.dtype).removeprefix("torch."),
+        device=str(cached.device),
+        cache=cached.rollback_kind,
+        vocab_size=cached.vocab_size,
+    )

@@ -1,0 +1,75 @@
+"""Every error that specmeasure raises on purpose.
+
+    SpecmeasureError
+    ├── UsageError                 the request itself cannot be carried out (exit code 2)
+    │   ├── UnreadableCorpus       a prompt file that cannot be understood
+    │   ├── UnusablePolicy         a policy file with an unknown rule or a wrong value
+    │   └── UnreadableTrace        a run folder that is missing, foreign or damaged
+    ├── ModelError                 a model cannot be loaded or used
+    │   ├── ModelNotFound          no such folder, or hub id that cannot be had now
+    │   ├── UnsafeWeights          pickled weights or remote code without the user's flag
+    │   ├── TokenizerMismatch      draft and target do not share a vocabulary
+    │   ├── UnsupportedModel       a cache that cannot be rolled back, or no causal LM
+    │   ├── OutOfMemory            weights or activations that do not fit
+    │   └── BrokenLogits           NaN where a distribution should be
+    ├── InsufficientEvidence       the trace does not hold what an estimator needs
+    └── RunInterrupted             Ctrl-C; what was recorded is kept
+
+A message says what was asked, what was found and what to do. Exit codes are the CLI's business.
+"""
+
+
+class SpecmeasureError(Exception):
+    """The root: anything a user should read without a traceback."""
+
+
+class UsageError(SpecmeasureError):
+    """The request cannot be carried out as it stands."""
+
+
+class UnreadableCorpus(UsageError):
+    """A prompt file that cannot be understood."""
+
+
+class UnusablePolicy(UsageError):
+    """A policy with an unknown rule or a value out of range."""
+
+
+class UnreadableTrace(UsageError):
+    """A run folder that is missing, foreign or damaged."""
+
+
+class ModelError(SpecmeasureError):
+    """A model that cannot be loaded or used."""
+
+
+class ModelNotFound(ModelError):
+    """No such folder, or a hub id that cannot be had now."""
+
+
+class UnsafeWeights(ModelError):
+    """Pickled weights or remote code that the user did not ask for."""
+
+
+class TokenizerMismatch(ModelError):
+    """Draft and target do not share a vocabulary."""
+
+
+class UnsupportedModel(ModelError):
+    """A model whose cache cannot be rolled back exactly, or that is no causal LM."""
+
+
+class OutOfMemory(ModelError):
+    """Weights or activations that do not fit."""
+
+
+class BrokenLogits(ModelError):
+    """NaN where a distribution should be."""
+
+
+class InsufficientEvidence(SpecmeasureError):
+    """The trace does not hold what an estimator needs."""
+
+
+class RunInterrupted(SpecmeasureError):
+    """The user stopped the run; what was recorded is kept."""

@@ -1,0 +1,139 @@
+"""Acceptance from blocks: rates, lengths, and the curve by draft position.
+
+Positions have their own denominators, because K varies and blocks cut by EOS say nothing of the
+drafts behind it. The module knows nothing of time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from specmeasure.errors import InsufficientEvidence
+from specmeasure.estimate.bootstrap import Bootstrap, Floats
+from specmeasure.records.estimates import Estimate, Unmeasured
+from specmeasure.records.trace import BlockRecord, TrialRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptanceCounts:
+    """Counts per prompt, as [n] or [n, K] arrays."""
+
+    num_accepted: Floats
+    num_drafted: Floats
+    num_drafted_blocks: Floats
+    num_emitted: Floats
+    num_passes: Floats
+    num_reached: Floats  # [n, K] blocks that kept i drafts and had a judged draft i + 1
+    num_kept: Floats  # [n, K] of those, the blocks that kept it
+
+
+def count_acceptance(
+    trials_by_prompt: Sequence[Sequence[TrialRecord]], num_speculative_tokens: int
+) -> AcceptanceCounts:
+    """Count one arm's blocks, prompt by prompt.
+
+    Raises:
+        InsufficientEvidence: a trial's blocks do not add up to its tokens.
+    """
+    n, k = len(trials_by_prompt), num_speculative_tokens
+    totals, reached, kept = np.zeros((n, 5)), np.zeros((n, k)), np.zeros((n, k))
+    for row, trials in enumerate(trials_by_prompt):
+        for trial in trials:
+            refuse_uneven_sums(trial)
+            for block in trial.blocks:
+                totals[row] += (
+                    block.num_accepted_tokens,
+                    block.num_draft_tokens,
+                    block.num_draft_tokens > 0,
+                    block.num_emitted_tokens,
+                    1,
+                )
+                reached[row, : num_judged(block)] += 1
+                kept[row, : block.num_accepted_tokens] += 1
+    return AcceptanceCounts(
+        num_accepted=totals[:, 0],
+        num_drafted=totals[:, 1],
+        num_drafted_blocks=totals[:, 2],
+        num_emitted=totals[:, 3],
+        num_passes=totals[:, 4],
+        num_reached=reached,
+        num_kept=kept,
+    )
+
+
+def num_judged(block: BlockRecord) -> int:
+    """Drafts of a block whose fate is known: up to the first rejection, or the EOS that cut it.
+
+    >>> cut = BlockRecord(num_draft_tokens=4, num_accepted_tokens=2, num_emitted_tokens=2,
+    ...     context_length=9, draft_s=0.0, verify_s=0.0, truncated=True)
+    >>> num_judged(cut)
+    2
+    """
+    if block.truncated:
+        return block.num_accepted_tokens
+    return min(block.num_accepted_tokens + 1, block.num_draft_tokens)
+
+
+def mean_acceptance_length(counts: AcceptanceCounts, bootstrap: Bootstrap) -> Estimate:
+    """Tokens per drafted block (τ), every block weighing the same.
+
+    Formula: τ = 1 + Σ num_accepted_tokens / number of drafted blocks
+    """
+    return bootstrap.ratio(counts.num_accepted, counts.num_drafted_blocks, plus=1)
+
+
+def draft_acceptance_rate(counts: AcceptanceCounts, bootstrap: Bootstrap) -> Estimate:
+    """Accepted / drafted; drafts behind an EOS count as drafted, as engines count them."""
+    return bootstrap.ratio(counts.num_accepted, counts.num_drafted)
+
+
+def tokens_per_target_pass(counts: AcceptanceCounts, bootstrap: Bootstrap) -> Estimate:
+    """Emitted tokens / all target passes, the prefill and passes without drafts among them."""
+    return bootstrap.ratio(counts.num_emitted, counts.num_passes)
+
+
+def conditional_acceptance(counts: AcceptanceCounts, bootstrap: Bootstrap) -> list[Estimate]:
+    """Of the blocks that kept i drafts and had one more, the share that kept it, by i."""
+    return [
+        bootstrap.ratio(counts.num_kept[:, i], counts.num_reached[:, i])
+        for i in range(counts.num_reached.shape[1])
+    ]
+
+
+def acceptance_survival(counts: AcceptanceCounts, bootstrap: Bootstrap) -> list[Estimate]:
+    """Of all drafted blocks, the share that kept at least i + 1 drafts, by i.
+
+    Formula: Π over j ≤ i of conditional_acceptance[j] (Kaplan and Meier 1958: blocks cut by EOS,
+    or given fewer drafts by the budget, are right-censored). Σ survival = τ − 1 where none is.
+    """
+    curve: list[Estimate] = []
+    for i in range(counts.num_reached.shape[1]):
+        if not counts.num_reached[:, i].any():
+            curve.append(Unmeasured(reason=f"no block had a judged draft {i + 1}"))
+            continue
+        pairs = [
+            column[:, j]
+            for j in range(i + 1)
+            for column in (counts.num_kept, counts.num_reached)
+        ]
+        curve.append(bootstrap.interval(_product_of_ratios, *pairs))
+    return curve
+
+
+def _product_of_ratios(*pairs: Floats, axis: int) -> Floats:
+    """Π Σ kept / Σ reached; a resample that never reaches a position has survival 0 there."""
+    product = np.ones(())
+    for kept, reached in zip(pairs[::2], pairs[1::2], strict=True):
+        product = product * (kept.sum(axis=axis) / np.maximum(reached.sum(axis=axis), 1))
+    return np.asarray(product)
+
+
+def refuse_uneven_sums(trial: TrialRecord) -> None:
+    """Emitted = accepted + passes, less the cut ones; and what the trial says it emitted."""
+    emitted = sum(block.num_emitted_tokens for block in trial.blocks)
+    if emitted != trial.num_emitted_tokens:
+        raise InsufficientEvidence(
+            f"trial {trial.key}: its blocks emitted {emitted} tokens, the trial says "
+            f"{trial.num_emitted_tokens}; the trace is not to be trusted."
+        )

@@ -1,0 +1,149 @@
+"""Wall-clock times, paired by prompt: speedups, TTFT, TPOT, and where the time goes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from specmeasure.estimate.bootstrap import Bootstrap, Floats
+from specmeasure.records.estimates import Costs, Estimate, Unmeasured
+from specmeasure.records.trace import TrialRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """One arm's times per prompt, [n] each."""
+
+    decode_s: Floats
+    num_decoded: Floats  # tokens after each trial's first
+    total_s: Floats  # TTFT + decode
+    num_emitted: Floats
+    ttft_s: Floats  # mean over the prompt's trials
+
+
+def times(trials_by_prompt: Sequence[Sequence[TrialRecord]]) -> Times:
+    """Sum up one arm's trials prompt by prompt; none of them failed."""
+    rows = np.array(
+        [
+            [
+                sum(trial.decode_s or 0.0 for trial in trials),
+                sum((trial.num_emitted_tokens or 0) - 1 for trial in trials),
+                sum((trial.decode_s or 0.0) + (trial.ttft_s or 0.0) for trial in trials),
+                sum(trial.num_emitted_tokens or 0 for trial in trials),
+                sum(trial.ttft_s or 0.0 for trial in trials) / len(trials),
+            ]
+            for trials in trials_by_prompt
+        ]
+    ).reshape(-1, 5)
+    return Times(
+        decode_s=rows[:, 0],
+        num_decoded=rows[:, 1],
+        total_s=rows[:, 2],
+        num_emitted=rows[:, 3],
+        ttft_s=rows[:, 4],
+    )
+
+
+def decode_speedup(baseline: Times, arm: Times, bootstrap: Bootstrap) -> Estimate:
+    """How many times faster the arm decodes the same prompts; above 1 speculation wins.
+
+    Formula: (Σ baseline seconds / Σ baseline tokens) / (Σ arm seconds / Σ arm tokens), which is
+    the ratio of decode times where both emitted the same tokens. First tokens are not counted.
+    """
+    return _speedup(
+        (baseline.decode_s, baseline.num_decoded, arm.decode_s, arm.num_decoded), bootstrap
+    )
+
+
+def end_to_end_speedup(baseline: Times, arm: Times, bootstrap: Bootstrap) -> Estimate:
+    """The same ratio over whole requests: both prefills and the first token included."""
+    return _speedup(
+        (baseline.total_s, baseline.num_emitted, arm.total_s, arm.num_emitted), bootstrap
+    )
+
+
+def median_prompt_speedup(baseline: Times, arm: Times, bootstrap: Bootstrap) -> Estimate:
+    """The middle prompt's decode speedup."""
+    return bootstrap.median(_speedup_by_prompt(baseline, arm))
+
+
+def share_slower(baseline: Times, arm: Times, bootstrap: Bootstrap) -> Estimate:
+    """The share of prompts that decode slower with the arm."""
+    slower = (_speedup_by_prompt(baseline, arm) < 1).astype(np.float64)
+    return bootstrap.interval(lambda one, axis: one.mean(axis=axis), slower)
+
+
+def tpot(arm: Times, bootstrap: Bootstrap) -> Estimate:
+    """Seconds per output token after the first. Formula: Σ decode_s / Σ (tokens − 1)."""
+    return bootstrap.ratio(arm.decode_s, arm.num_decoded)
+
+
+def costs(
+    baseline: Sequence[TrialRecord], arm: Sequence[TrialRecord]
+) -> Costs | Unmeasured:
+    """Decode time per target pass, split, in units of one baseline step; prefill excluded.
+
+    Formula: break-even = v + c · drafts per pass + o; speedup = tokens per pass / break-even.
+    """
+    base = _PassTotals.of(baseline)
+    spent = _PassTotals.of(arm)
+    if not base.num_tokens or not spent.num_passes:
+        return Unmeasured(reason="no answer was longer than one token")
+    step = base.decode_s / base.num_tokens
+    overhead_s = spent.decode_s - spent.draft_s - spent.verify_s
+    return Costs(
+        target_step_s=step,
+        draft_ratio=spent.draft_s / spent.num_drafts / step if spent.num_drafts else None,
+        verify_ratio=spent.verify_s / spent.num_passes / step,
+        overhead_ratio=overhead_s / spent.num_passes / step,
+        overhead_share=overhead_s / spent.decode_s,
+        tokens_per_pass=spent.num_tokens / spent.num_passes,
+        break_even_tokens_per_pass=spent.decode_s / spent.num_passes / step,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PassTotals:
+    decode_s: float
+    draft_s: float
+    verify_s: float
+    num_passes: int
+    num_drafts: int
+    num_tokens: int
+
+    @classmethod
+    def of(cls, trials: Sequence[TrialRecord]) -> "_PassTotals":
+        blocks = [block for trial in trials for block in trial.blocks[1:]]
+        return cls(
+            decode_s=sum(trial.decode_s or 0.0 for trial in trials),
+            draft_s=sum(block.draft_s for block in blocks),
+            verify_s=sum(block.verify_s for block in blocks),
+            num_passes=len(blocks),
+            num_drafts=sum(block.num_draft_tokens for block in blocks),
+            num_tokens=sum(block.num_emitted_tokens for block in blocks),
+        )
+
+
+def _speedup(arrays: tuple[Floats, Floats, Floats, Floats], bootstrap: Bootstrap) -> Estimate:
+    base_s, base_tokens, arm_s, arm_tokens = arrays
+    counted = (base_tokens > 0) & (arm_tokens > 0)
+    if not counted.any():
+        return Unmeasured(reason="no answer was longer than one token")
+    return bootstrap.interval(_seconds_per_token_ratio, *(one[counted] for one in arrays))
+
+
+def _seconds_per_token_ratio(
+    base_s: Floats, base_tokens: Floats, arm_s: Floats, arm_tokens: Floats, axis: int
+) -> Floats:
+    return np.asarray(
+        (base_s.sum(axis=axis) / base_tokens.sum(axis=axis))
+        / (arm_s.sum(axis=axis) / arm_tokens.sum(axis=axis))
+    )
+
+
+def _speedup_by_prompt(baseline: Times, arm: Times) -> Floats:
+    counted = (baseline.num_decoded > 0) & (arm.num_decoded > 0)
+    return np.asarray(
+        (baseline.decode_s[counted] / baseline.num_decoded[counted])
+        / (arm.decode_s[counted] / arm.num_decoded[counted])
+    )

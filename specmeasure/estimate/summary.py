@@ -1,0 +1,194 @@
+"""From a trace to all of its estimates."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from specmeasure.errors import InsufficientEvidence
+from specmeasure.estimate import acceptance, latency
+from specmeasure.estimate.bootstrap import Bootstrap
+from specmeasure.estimate.drift import losslessness
+from specmeasure.records.estimates import (
+    ArmEstimates,
+    Estimate,
+    Estimates,
+    SliceEstimates,
+    Unmeasured,
+)
+from specmeasure.records.plan import BASELINE_AGAIN, Arm
+from specmeasure.records.trace import Trace, TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Trials of an arm and of the baseline on the same contexts, grouped by prompt."""
+
+    baseline: list[list[TrialRecord]]
+    arm: list[list[TrialRecord]]
+
+    def of_category(self, category: str) -> "_Pairs":
+        rows = [
+            (base, arm)
+            for base, arm in zip(self.baseline, self.arm, strict=True)
+            if arm[0].category == category
+        ]
+        return _Pairs([base for base, _ in rows], [arm for _, arm in rows])
+
+
+def estimate(trace: Trace, bootstrap: Bootstrap) -> Estimates:
+    """Everything that the trace can say, with intervals over prompts.
+
+    Raises:
+        InsufficientEvidence: nothing was recorded, or nothing succeeded.
+    """
+    plan = trace.manifest.plan
+    by_arm: dict[str, list[TrialRecord]] = defaultdict(list)
+    for trial in trace.trials:
+        by_arm[trial.key.arm].append(trial)
+    baseline, *others = plan.arms
+    answered = {t.key.prompt_id for t in by_arm[baseline.name] if not t.failed}
+    if not answered:
+        errors = [trial.error for trial in trace.trials if trial.error]
+        raise InsufficientEvidence(
+            f"no baseline trial succeeded among {len(trace.trials)} recorded"
+            + (f"; the first failure: {errors[0]}" if errors else ".")
+        )
+    num_candidates = len(plan.speculative_arms)
+    candidates = [
+        _arm_estimates(arm, by_arm[baseline.name], by_arm[arm.name], bootstrap, num_candidates)
+        for arm in others
+        if not arm.is_baseline
+    ]
+    return Estimates(
+        num_prompts=len(answered),
+        num_planned_trials=trace.manifest.num_planned_trials,
+        num_recorded_trials=len(trace.trials),
+        noise_floor=_noise_floor(by_arm[baseline.name], by_arm[BASELINE_AGAIN.name], bootstrap),
+        baseline=_alone(baseline, by_arm[baseline.name], bootstrap),
+        arms=tuple(candidates),
+        num_bootstrap_samples=bootstrap.num_samples,
+        seed=bootstrap.seed,
+    )
+
+
+def _noise_floor(
+    baseline: Sequence[TrialRecord], again: Sequence[TrialRecord], bootstrap: Bootstrap
+) -> Estimate:
+    pairs = _pair(baseline, again)
+    if not pairs.arm:
+        return Unmeasured(reason="the run has no second baseline (A/A) arm")
+    return latency.decode_speedup(
+        latency.times(pairs.baseline), latency.times(pairs.arm), bootstrap
+    )
+
+
+def _arm_estimates(
+    arm: Arm,
+    baseline: Sequence[TrialRecord],
+    trials: Sequence[TrialRecord],
+    bootstrap: Bootstrap,
+    num_candidates: int,
+) -> ArmEstimates:
+    alone = _alone(arm, trials, bootstrap)
+    pairs = _pair(baseline, trials)
+    if not pairs.arm:
+        raise InsufficientEvidence(f"arm {arm.name!r}: no trial of it succeeded beside the baseline")
+    base, spent = latency.times(pairs.baseline), latency.times(pairs.arm)
+    counts = acceptance.count_acceptance(pairs.arm, arm.num_speculative_tokens)
+    base_memory = _memory_bytes(baseline)
+    return replace(
+        alone,
+        extra_memory_bytes=(
+            None
+            if alone.memory_bytes is None or base_memory is None
+            else alone.memory_bytes - base_memory
+        ),
+        draft_acceptance_rate=acceptance.draft_acceptance_rate(counts, bootstrap),
+        mean_acceptance_length=acceptance.mean_acceptance_length(counts, bootstrap),
+        tokens_per_target_pass=acceptance.tokens_per_target_pass(counts, bootstrap),
+        acceptance_survival=tuple(acceptance.acceptance_survival(counts, bootstrap)),
+        conditional_acceptance=tuple(acceptance.conditional_acceptance(counts, bootstrap)),
+        decode_speedup=latency.decode_speedup(base, spent, bootstrap),
+        decode_speedup_corrected=latency.decode_speedup(
+            base, spent, bootstrap.corrected(num_candidates)
+        ),
+        end_to_end_speedup=latency.end_to_end_speedup(base, spent, bootstrap),
+        median_prompt_speedup=latency.median_prompt_speedup(base, spent, bootstrap),
+        share_slower=latency.share_slower(base, spent, bootstrap),
+        slices=_slices(arm, pairs, bootstrap),
+        losslessness=losslessness(trials),
+        costs=latency.costs(
+            [trial for row in pairs.baseline for trial in row],
+            [trial for row in pairs.arm for trial in row],
+        ),
+    )
+
+
+def _alone(arm: Arm, trials: Sequence[TrialRecord], bootstrap: Bootstrap) -> ArmEstimates:
+    """What an arm's own trials say, without a partner."""
+    answered = [trial for trial in trials if not trial.failed]
+    rows = _by_prompt(answered)
+    spent = latency.times(rows)
+    nothing = Unmeasured(reason="no trial of this arm succeeded")
+    return ArmEstimates(
+        name=arm.name,
+        num_speculative_tokens=arm.num_speculative_tokens,
+        num_prompts=len(rows),
+        num_trials=len(trials),
+        num_failed_trials=len(trials) - len(answered),
+        num_emitted_tokens=sum(trial.num_emitted_tokens or 0 for trial in answered),
+        ttft_s=bootstrap.median(spent.ttft_s) if rows else nothing,
+        tpot_s=latency.tpot(spent, bootstrap) if rows else nothing,
+        memory_bytes=_memory_bytes(answered),
+        losslessness=losslessness(trials) if arm.is_baseline else None,
+    )
+
+
+def _slices(arm: Arm, pairs: _Pairs, bootstrap: Bootstrap) -> tuple[SliceEstimates, ...]:
+    categories = list(dict.fromkeys(trials[0].category for trials in pairs.arm))
+    look = bootstrap.corrected(len(categories))
+    slices = []
+    for category in categories:
+        part = pairs.of_category(category)
+        counts = acceptance.count_acceptance(part.arm, arm.num_speculative_tokens)
+        slices.append(
+            SliceEstimates(
+                name=category,
+                num_prompts=len(part.arm),
+                decode_speedup=latency.decode_speedup(
+                    latency.times(part.baseline), latency.times(part.arm), look
+                ),
+                mean_acceptance_length=acceptance.mean_acceptance_length(counts, look),
+                draft_acceptance_rate=acceptance.draft_acceptance_rate(counts, look),
+            )
+        )
+    return tuple(slices)
+
+
+def _pair(baseline: Sequence[TrialRecord], trials: Sequence[TrialRecord]) -> _Pairs:
+    """Keep contexts that both answered."""
+    base = {_context(trial): trial for trial in baseline if not trial.failed}
+    both = [trial for trial in trials if not trial.failed and _context(trial) in base]
+    rows = _by_prompt(both)
+    return _Pairs([[base[_context(trial)] for trial in row] for row in rows], rows)
+
+
+def _context(trial: TrialRecord) -> tuple[str, int, int]:
+    return trial.key.prompt_id, trial.key.turn, trial.key.repeat
+
+
+def _by_prompt(trials: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
+    rows: dict[str, list[TrialRecord]] = defaultdict(list)
+    for trial in trials:
+        rows[trial.key.prompt_id].append(trial)
+    return list(rows.values())
+
+
+def _memory_bytes(trials: Sequence[TrialRecord]) -> int | None:
+    """Weights plus the largest cache that a trial held."""
+    sizes = [
+        trial.model_bytes + trial.cache_bytes
+        for trial in trials
+        if trial.model_bytes is not None and trial.cache_bytes is not None
+    ]
+    return max(sizes, default=None)

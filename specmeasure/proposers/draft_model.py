@@ -1,0 +1,71 @@
+"""A small language model that drafts a chain, token by token."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from specmeasure.records.plan import Sampling
+from specmeasure.speculate.proposal import CachedModel, Proposal
+from specmeasure.speculate.sampling import draw, greedy_tokens, sampling_probs
+
+
+class DraftModelProposer:
+    """Greedy drafts for a greedy target; otherwise sampled under the target's own settings.
+
+    Its cache holds what was committed except ``_unread``: the last emitted token, and the last
+    draft when all were accepted (a draft is fed only to get the next one).
+    """
+
+    def __init__(
+        self,
+        draft_model: CachedModel,
+        sampling: Sampling,
+        *,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self._draft_model = draft_model
+        self._sampling = sampling
+        self._generator = generator
+        self._device = device
+        self._unread: list[int] = []
+        self._proposal = Proposal(tokens=torch.empty(0, dtype=torch.int64, device=device))
+
+    def begin(self, prompt_ids: Sequence[int]) -> None:
+        """Read the prompt."""
+        self._draft_model.reset(rolls_back=True)
+        self._draft_model.prefill(prompt_ids)
+        self._unread = []
+        self._proposal = Proposal(tokens=torch.empty(0, dtype=torch.int64, device=self._device))
+
+    def propose(self, num_tokens: int) -> Proposal:
+        """Exactly ``num_tokens`` drafts, and their distributions when sampled."""
+        tokens: list[Tensor] = []  # each [1]
+        probs: list[Tensor] = []  # each [1, V]
+        step = torch.tensor(self._unread, device=self._device)
+        for _ in range(num_tokens):
+            logits = self._draft_model.forward(step)[-1:]
+            if self._sampling.is_greedy:
+                step = greedy_tokens(logits)
+            else:
+                probs.append(sampling_probs(logits, self._sampling))
+                step = draw(probs[-1], generator=self._generator)
+            tokens.append(step)
+        if tokens:
+            self._unread = []
+        self._proposal = Proposal(
+            tokens=torch.cat(tokens) if tokens else step[:0],
+            probs=torch.cat(probs) if probs else None,
+        )
+        return self._proposal
+
+    def commit(self, num_accepted: int, next_token: int) -> None:
+        """Forget rejected drafts that were read; remember what is still to be read."""
+        num_drafts = self._proposal.num_tokens
+        if num_drafts:
+            num_read = num_drafts - 1
+            self._draft_model.rollback(num_read - min(num_accepted, num_read))
+            if num_accepted == num_drafts:
+                self._unread.append(int(self._proposal.tokens[-1]))
+        self._unread.append(next_token)

@@ -1,0 +1,71 @@
+"""The policy stated before the run, and what it makes of the estimates."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """The three answers."""
+
+    GO = "GO"
+    NO_GO = "NO_GO"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a user demands before speculation is turned on."""
+
+    min_decode_speedup: float = 1.10  # the lower bound must reach it
+    min_slice_speedup: float = 1.00  # no slice's upper bound may lie below it
+    max_divergent_trials: int = 0
+    max_memory_bytes: int | None = None  # weights and cache of the arm; None: no limit
+    min_prompts: int = 20
+    max_noise: float = 0.02  # A/A may not exclude 1 ± this
+
+
+class RuleOutcome(StrEnum):
+    """How one rule of the policy stands."""
+
+    MET = "met"  # at the pessimistic end of the interval
+    FAILED = "failed"  # even at the optimistic end
+    OPEN = "open"  # the interval straddles the threshold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleFinding:
+    """One rule and the number that met or failed it."""
+
+    rule: str  # "decode speedup ≥ 1.10 at the lower bound"
+    outcome: RuleOutcome
+    observed: str  # "1.42 [1.35, 1.49], 160 prompts"
+    blocks_no_go: bool = False  # a failure that caps the verdict at INCONCLUSIVE, not NO_GO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceVerdict:
+    """What the speed rule says of one slice alone."""
+
+    name: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmDecision:
+    """The policy applied to one arm."""
+
+    arm: str
+    verdict: Verdict
+    findings: tuple[RuleFinding, ...]
+    slices: tuple[SliceVerdict, ...]
+    num_prompts_to_settle: int | None  # in all; None: more prompts would not change it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer: one verdict, the arm it speaks of, and all reasons."""
+
+    verdict: Verdict
+    arm: str  # the recommended arm on GO, else the arm that came closest
+    policy: Policy
+    arms: tuple[ArmDecision, ...]  # best first

@@ -1,0 +1,250 @@
+"""Carries out a plan and writes down what happens, trial by trial.
+
+The recorder keeps ids of one turn at a time. After an interruption it decodes again, unrecorded,
+what it needs of a half-finished turn, and checks that the answer is the one recorded.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from specmeasure.engines.engine import Engine
+from specmeasure.errors import SpecmeasureError, UnreadableCorpus
+from specmeasure.records.corpus import Prompt
+from specmeasure.records.plan import Arm, Plan, TrialKey
+from specmeasure.records.trace import Audit, Observation, TrialRecord
+from specmeasure.run.schedule import group_order
+
+WARM_UP_TOKENS = 24
+
+
+class Journal(Protocol):
+    """Where records go; each call is on disk when it returns."""
+
+    def add_trial(self, trial: TrialRecord) -> None:
+        """Keep one finished trial."""
+
+    def add_audits(self, audits: Mapping[TrialKey, Audit]) -> None:
+        """Keep the audits of one turn's trials."""
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Runs every planned trial that is not in the trace yet.
+
+    Args:
+        recorded: trials of earlier sessions, without blocks.
+        on_trial: told after each trial, for a progress bar.
+    """
+
+    plan: Plan
+    engine: Engine
+    journal: Journal
+    recorded: Mapping[TrialKey, TrialRecord] = field(default_factory=dict)
+    on_trial: Callable[[TrialKey], None] = lambda _: None
+
+    def warm_up(self, prompts: Sequence[Prompt]) -> None:
+        """Decode a few tokens with every arm on a short, a middling and a long prompt."""
+        by_length = sorted((self.engine.context_ids(prompt, []) for prompt in prompts), key=len)
+        for ids in (by_length[0], by_length[len(by_length) // 2], by_length[-1]):
+            for arm in self.plan.arms:
+                self.engine.observe(ids, arm, seed=0)
+
+    def record(self, prompts: Sequence[Prompt]) -> None:
+        """Run the plan over these prompts, in order."""
+        for index, prompt in enumerate(prompts):
+            replies: list[str | None] = []
+            for turn in range(len(prompt.turns)):
+                if any(self._is_open(prompt, later) for later in range(turn, len(prompt.turns))):
+                    replies.append(self._record_turn(_Turn(self, prompt, turn, replies), index))
+                else:
+                    for key in self._keys(prompt, turn):
+                        self.on_trial(key)
+
+    def _record_turn(self, group: "_Turn", index: int) -> str | None:
+        """All arms on one turn; returns the baseline's reply for the turns after it."""
+        for repeat, arm in group_order(self.plan, index, group.turn):
+            key = group.key(repeat, arm.name)
+            if key not in self.recorded:
+                self.journal.add_trial(group.trial(key, arm))
+            self.on_trial(key)
+        audits = group.audits() if self.plan.sampling.is_greedy else {}
+        if audits:
+            self.journal.add_audits(audits)
+        return group.reply() if group.turn + 1 < len(group.prompt.turns) else None
+
+    def _is_open(self, prompt: Prompt, turn: int) -> bool:
+        """Whether a trial of this turn is missing, or its audit."""
+        return any(
+            (trial := self.recorded.get(key)) is None
+            or (self.plan.sampling.is_greedy and trial.audit is None and not trial.failed)
+            for key in self._keys(prompt, turn)
+        )
+
+    def _keys(self, prompt: Prompt, turn: int) -> list[TrialKey]:
+        return [
+            TrialKey(prompt_id=prompt.prompt_id, turn=turn, repeat=repeat, arm=arm.name)
+            for repeat in range(self.plan.num_repeats)
+            for arm in self.plan.arms
+        ]
+
+
+class _Turn:
+    """One turn of one prompt: its context, and the answers of its arms while they are needed."""
+
+    def __init__(
+        self, recorder: Recorder, prompt: Prompt, turn: int, replies: list[str | None]
+    ) -> None:
+        self.prompt = prompt
+        self.turn = turn
+        self._recorder = recorder
+        self._replies = replies
+        self._context: list[int] | None = None
+        self._answers: dict[TrialKey, tuple[int, ...]] = {}
+        self._failed: set[TrialKey] = set()
+        self._arms = {arm.name: arm for arm in recorder.plan.arms}
+
+    def trial(self, key: TrialKey, arm: Arm) -> TrialRecord:
+        """Decode once; a failure of this prompt is a row with its error."""
+        try:
+            observation = self._observe(key, arm)
+        except UnreadableCorpus as error:
+            failure = str(error)
+        except SpecmeasureError:
+            raise  # a broken model will not mend on the next prompt
+        except Exception as error:  # noqa: BLE001 - the one boundary: the next prompt may work
+            failure = f"{type(error).__name__}: {error}"
+        else:
+            self._answers[key] = observation.token_ids
+            return self._record(key, observation)
+        self._failed.add(key)
+        return TrialRecord(
+            key=key,
+            category=self.prompt.category,
+            error=" ".join(failure.split())[:300],
+        )
+
+    def audits(self) -> dict[TrialKey, Audit]:
+        """One audit per answered trial that has none yet; equal answers share the passes."""
+        recorded = self._recorder.recorded
+        keys = [*self._answers, *(k for k in self._earlier_keys() if recorded[k].audit is None)]
+        keys = [key for key in dict.fromkeys(keys) if key not in self._failed]
+        baseline = self._answer(self._baseline_key()) if keys else None
+        if baseline is None:
+            return {}
+        seen: dict[tuple[int, ...], Audit] = {}
+        audits = {}
+        for key in keys:
+            answer = self._answer(key)
+            if answer is None:
+                continue
+            if answer not in seen:
+                seen[answer] = self._recorder.engine.audit(self._context_ids(), answer)
+            audits[key] = replace(
+                seen[answer], baseline_divergence=_first_difference(answer, baseline)
+            )
+        return audits
+
+    def reply(self) -> str | None:
+        """The baseline's answer as text; None when there is none."""
+        answer = self._answer(self._baseline_key())
+        return None if answer is None else self._recorder.engine.reply_text(answer)
+
+    def _earlier_keys(self) -> list[TrialKey]:
+        return [
+            key
+            for repeat in range(self._recorder.plan.num_repeats)
+            for name in self._arms
+            if (key := self.key(repeat, name)) in self._recorder.recorded
+            and not self._recorder.recorded[key].failed
+        ]
+
+    def key(self, repeat: int, arm: str) -> TrialKey:
+        return TrialKey(
+            prompt_id=self.prompt.prompt_id, turn=self.turn, repeat=repeat, arm=arm
+        )
+
+    def _baseline_key(self) -> TrialKey:
+        return self.key(0, self._recorder.plan.arms[0].name)
+
+    def _answer(self, key: TrialKey) -> tuple[int, ...] | None:
+        """A trial's ids: kept from this session, or decoded again; None when they are lost."""
+        if key not in self._answers and key not in self._failed:
+            earlier = self._recorder.recorded.get(key)
+            again = None if earlier is None or earlier.failed else self._decode_again(key)
+            if again is None or earlier is None or ids_hash(again) != earlier.ids_hash:
+                self._failed.add(key)
+            else:
+                self._answers[key] = again
+        return self._answers.get(key)
+
+    def _decode_again(self, key: TrialKey) -> tuple[int, ...]:
+        return self._observe(key, self._arms[key.arm]).token_ids
+
+    def _observe(self, key: TrialKey, arm: Arm) -> Observation:
+        ids = self._context_ids()
+        limit = self._recorder.engine.context_limit(arm)
+        wanted = len(ids) + self._recorder.plan.max_new_tokens
+        if limit is not None and wanted > limit:
+            raise UnreadableCorpus(
+                f"{self.prompt.source}: turn {self.turn + 1} needs {wanted} tokens of context, "
+                f"the models hold {limit}"
+            )
+        return self._recorder.engine.observe(ids, arm, seed=trial_seed(self._recorder.plan, key))
+
+    def _context_ids(self) -> list[int]:
+        if self._context is None:
+            replies = [reply for reply in self._replies if reply is not None]
+            if len(replies) < self.turn:
+                raise UnreadableCorpus(
+                    f"{self.prompt.source}: turn {self.turn + 1} follows a reply that the baseline "
+                    "did not give"
+                )
+            self._context = self._recorder.engine.context_ids(self.prompt, replies)
+        return self._context
+
+    def _record(self, key: TrialKey, seen: Observation) -> TrialRecord:
+        keep_text = self._recorder.plan.include_text
+        blocks = seen.blocks
+        if not keep_text:
+            blocks = tuple(replace(block, draft_ids=None, emitted_ids=None) for block in blocks)
+        return TrialRecord(
+            key=key,
+            category=self.prompt.category,
+            num_prompt_tokens=seen.num_prompt_tokens,
+            num_emitted_tokens=len(seen.token_ids),
+            ids_hash=ids_hash(seen.token_ids),
+            token_ids=seen.token_ids if keep_text else None,
+            prompt_ids=tuple(self._context_ids()) if keep_text else None,
+            finish_reason=seen.finish_reason,
+            ttft_s=seen.ttft_s,
+            decode_s=seen.decode_s,
+            model_bytes=seen.model_bytes,
+            cache_bytes=seen.cache_bytes,
+            peak_memory_bytes=seen.peak_memory_bytes,
+            blocks=blocks,
+        )
+
+
+def trial_seed(plan: Plan, key: TrialKey) -> int:
+    """A seed of its own for every trial, the same whatever ran before it."""
+    text = f"{plan.seed}\0{key.prompt_id}\0{key.turn}\0{key.repeat}\0{key.arm}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def ids_hash(token_ids: Sequence[int]) -> str:
+    """Digest of an answer's ids.
+
+    >>> ids_hash([1, 2]) == ids_hash((1, 2)) != ids_hash([12])
+    True
+    """
+    return hashlib.sha256(" ".join(map(str, token_ids)).encode()).hexdigest()
+
+
+def _first_difference(answer: tuple[int, ...], baseline: tuple[int, ...]) -> int | None:
+    if answer == baseline:
+        return None
+    pairs = zip(answer, baseline, strict=False)
+    same = next((i for i, (one, other) in enumerate(pairs) if one != other), None)
+    return same if same is not None else min(len(answer), len(baseline))

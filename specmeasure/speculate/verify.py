@@ -1,0 +1,108 @@
+"""Lossless verification of a chain of drafts: greedy, and by rejection sampling.
+
+Nothing lossy belongs here. The rules know nothing of end-of-sequence tokens or budgets: the loop
+cuts what a user does not receive.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from specmeasure.errors import BrokenLogits
+from specmeasure.records.plan import Sampling
+from specmeasure.speculate.proposal import Proposal
+from specmeasure.speculate.sampling import NOT_A_TOKEN, draw, greedy_tokens, sampling_probs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the target made of one proposal, on the host."""
+
+    num_accepted: int
+    next_token: int  # the recovered token after a rejection, the bonus token otherwise
+    draft_tokens: tuple[int, ...]  # everything that was proposed
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The accepted drafts and the target's own token."""
+        return (*self.draft_tokens[: self.num_accepted], self.next_token)
+
+
+def verify_greedy(
+    draft_tokens: Tensor,  # [K]
+    target_tokens: Tensor,  # [K + 1] the target's argmax after each draft
+) -> Verdict:
+    """Keep drafts while they equal the target's argmax, then emit the target's argmax.
+
+    Raises:
+        BrokenLogits: the target's logits held NaN.
+    """
+    host = torch.cat([draft_tokens, target_tokens]).tolist()  # the block's one sync
+    drafts, targets = host[: len(draft_tokens)], host[len(draft_tokens) :]
+    num_accepted = 0
+    while num_accepted < len(drafts) and drafts[num_accepted] == targets[num_accepted]:
+        num_accepted += 1
+    refuse_broken(targets[: num_accepted + 1])
+    return Verdict(
+        num_accepted=num_accepted, next_token=targets[num_accepted], draft_tokens=tuple(drafts)
+    )
+
+
+def verify_rejection(
+    draft_tokens: Tensor,  # [K]
+    draft_probs: Tensor | None,  # [K, V]; None: each draft is a point mass
+    target_probs: Tensor,  # [K + 1, V]
+    *,
+    generator: torch.Generator,
+) -> Verdict:
+    """Keep the longest accepted prefix, then draw one token from what the target has left.
+
+    Lossless: emitted tokens follow the target's own distribution (Leviathan et al. 2023,
+    arXiv:2211.17192, Algorithm 1; Chen et al. 2023, arXiv:2302.01318, Theorem 1). Where the
+    residual rounds to all zeros the two laws are equal, and the draw is from the target's.
+
+    Raises:
+        BrokenLogits: the target's probabilities held NaN.
+    """
+    num_drafts, vocab_size = len(draft_tokens), target_probs.shape[-1]
+    if draft_probs is None:
+        draft_probs = functional.one_hot(draft_tokens, vocab_size).to(target_probs.dtype)
+    drafted = draft_tokens[:, None]
+    coin = torch.rand(num_drafts, 1, generator=generator, device=target_probs.device)
+    keep = coin * draft_probs.gather(1, drafted) < target_probs[:-1].gather(1, drafted)
+    num_accepted = keep.long().cumprod(0).sum(0)  # [1], still on the device
+
+    draft_probs = functional.pad(draft_probs, (0, 0, 0, 1))  # the bonus row subtracts nothing
+    wanted = target_probs.index_select(0, num_accepted)
+    residual = (wanted - draft_probs.index_select(0, num_accepted)).clamp_min(0)
+    residual = torch.where(residual.sum(-1, keepdim=True) > 0, residual, wanted)
+    next_token = draw(residual, generator=generator).masked_fill(
+        wanted.sum(-1).isnan(), NOT_A_TOKEN
+    )
+    host = torch.cat([num_accepted, next_token, draft_tokens]).tolist()  # the block's one sync
+    refuse_broken(host[1:2])
+    return Verdict(num_accepted=host[0], next_token=host[1], draft_tokens=tuple(host[2:]))
+
+
+def verify_strictly(
+    proposal: Proposal,
+    logits: Tensor,  # [K + 1, V] of the target
+    sampling: Sampling,
+    *,
+    generator: torch.Generator,
+) -> Verdict:
+    """The lossless rule for these sampling settings."""
+    if sampling.is_greedy:
+        return verify_greedy(proposal.tokens, greedy_tokens(logits))
+    target_probs = sampling_probs(logits, sampling)
+    return verify_rejection(proposal.tokens, proposal.probs, target_probs, generator=generator)
+
+
+def refuse_broken(tokens: list[int]) -> None:
+    if NOT_A_TOKEN in tokens:
+        raise BrokenLogits(
+            "the target's logits hold NaN: its weights are damaged or the dtype overflows. "
+            "Try --dtype float32."
+        )

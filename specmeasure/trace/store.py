@@ -1,0 +1,196 @@
+"""A run folder: manifest.json, then a journal while it runs, then sealed parquet tables.
+
+    manifest.json      plan, corpus facts, environment, models
+    journal.jsonl      one line per trial or audit, on disk before the next trial starts
+    trials.parquet     after sealing: one row per trial
+    blocks.parquet     after sealing: one row per block, joined by trial_index
+    sealed.json        row counts and digests; its presence seals the run
+
+A crash loses at most the line being written. A sealed run is never modified.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, Self
+
+import msgspec
+
+from specmeasure.errors import UnreadableTrace, UsageError
+from specmeasure.records.plan import TrialKey
+from specmeasure.records.trace import Audit, Manifest, Trace, TrialRecord
+from specmeasure.trace import tables
+
+SCHEMA_VERSION = 1
+MANIFEST, JOURNAL, SEAL = "manifest.json", "journal.jsonl", "sealed.json"
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    """One journal line: a trial, or one trial's audit."""
+
+    trial: TrialRecord | None = None
+    audits: tuple[tuple[TrialKey, Audit], ...] | None = None
+
+
+class Journal:
+    """Appends to a run's journal; holds the folder's lock until closed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / JOURNAL
+        self._file: IO[bytes] = self._path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise UsageError(f"{folder}: another process is recording into this run.") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def drop_torn_line(self) -> None:
+        """Cut what a crash left after the last whole line."""
+        content = self._path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            self._file.truncate(whole)
+
+    def add_trial(self, trial: TrialRecord) -> None:
+        """Keep one finished trial."""
+        self._append(_Line(trial=trial))
+
+    def add_audits(self, audits: Mapping[TrialKey, Audit]) -> None:
+        """Keep the audits of one turn."""
+        self._append(_Line(audits=tuple(audits.items())))
+
+    def _append(self, line: _Line) -> None:
+        self._file.write(msgspec.json.encode(line) + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise UsageError where the folder already holds a run."""
+    if (folder / MANIFEST).exists():
+        raise UsageError(
+            f"{folder} already holds a run. Continue it with --resume {folder}, name another "
+            "folder with --out, or replace it with --force."
+        )
+
+
+def create_run(folder: Path, manifest: Manifest) -> None:
+    """Start a run folder that ``refuse_existing`` has passed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+
+
+def remove_run(folder: Path) -> None:
+    """Delete the files that a run consists of, and nothing else."""
+    for name in (SEAL, MANIFEST, JOURNAL, tables.TRIALS, tables.BLOCKS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a run.
+
+    Raises:
+        UnreadableTrace: no run, a damaged one, or one of another schema.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UnreadableTrace(f"{folder}: no {MANIFEST} there; name a folder that a run wrote.")
+    raw = path.read_bytes()
+    try:
+        version = msgspec.json.decode(raw).get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise UnreadableTrace(
+                f"{path}: schema version {version}, this specmeasure reads {SCHEMA_VERSION}. Use "
+                "the version named in the manifest's environment."
+            )
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.MsgspecError, AttributeError) as error:
+        raise UnreadableTrace(f"{path}: damaged: {error}") from error
+
+
+def read_trace(folder: Path) -> Trace:
+    """A run, sealed or as far as it got."""
+    manifest = read_manifest(folder)
+    seal = folder / SEAL
+    if not seal.is_file():
+        return Trace(manifest=manifest, trials=tuple(_read_journal(folder / JOURNAL)), sealed=False)
+    digests: dict[str, str] = msgspec.json.decode(seal.read_bytes())["sha256"]
+    for name, digest in digests.items():
+        if not (folder / name).is_file() or _digest(folder / name) != digest:
+            raise UnreadableTrace(f"{folder / name}: missing, or changed since it was sealed.")
+    return Trace(manifest=manifest, trials=tuple(tables.read(folder)), sealed=True)
+
+
+def seal_run(folder: Path) -> None:
+    """Turn a finished journal into parquet tables. Safe to repeat after a crash."""
+    trials = _read_journal(folder / JOURNAL)
+    num_blocks = tables.write(folder, trials)
+    digests = {name: _digest(folder / name) for name in (tables.TRIALS, tables.BLOCKS)}
+    seal = {"num_trials": len(trials), "num_blocks": num_blocks, "sha256": digests}
+    _write(folder / SEAL, msgspec.json.format(msgspec.json.encode(seal), indent=2))
+    (folder / JOURNAL).unlink()
+
+
+def plain(record: Any) -> bytes:
+    """A record as indented JSON, for estimates.json and --json."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=2)
+
+
+def _read_journal(path: Path) -> list[TrialRecord]:
+    """Trials in order with their audits; a torn last line is as if never written."""
+    trials: dict[TrialKey, TrialRecord] = {}
+    for number, line in _whole_lines(path):
+        try:
+            entry = msgspec.json.decode(line, type=_Line)
+        except msgspec.MsgspecError as error:
+            raise UnreadableTrace(f"{path}:{number}: damaged: {error}") from error
+        if entry.trial is not None:
+            if entry.trial.key in trials:
+                raise UnreadableTrace(f"{path}:{number}: trial {entry.trial.key} stands twice.")
+            trials[entry.trial.key] = entry.trial
+        for key, audit in entry.audits or ():
+            if key not in trials:
+                raise UnreadableTrace(f"{path}:{number}: audit of an unknown trial {key}.")
+            trials[key] = replace(trials[key], audit=audit)
+    return list(trials.values())
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    if path.is_file():
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.endswith(b"\n"):
+                    yield number, line
+
+
+def _write(path: Path, content: bytes) -> None:
+    """All of it or nothing, also after a power cut."""
+    partial = path.with_suffix(path.suffix + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

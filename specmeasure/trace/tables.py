@@ -1,0 +1,108 @@
+"""Trials and blocks as parquet tables with explicit schemas; null means unknown."""
+
+import os
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from specmeasure.records.trace import TrialRecord
+
+TRIALS, BLOCKS = "trials.parquet", "blocks.parquet"
+IDS = pa.list_(pa.int32())
+TRIAL_SCHEMA = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("turn", pa.int32(), nullable=False),
+        pa.field("repeat", pa.int32(), nullable=False),
+        pa.field("arm", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        ("error", pa.string()),
+        ("num_prompt_tokens", pa.int32()),
+        ("num_emitted_tokens", pa.int32()),
+        ("ids_hash", pa.string()),
+        ("token_ids", IDS),
+        ("prompt_ids", IDS),
+        ("finish_reason", pa.string()),
+        ("ttft_s", pa.float64()),
+        ("decode_s", pa.float64()),
+        ("model_bytes", pa.int64()),
+        ("cache_bytes", pa.int64()),
+        ("peak_memory_bytes", pa.int64()),
+        (
+            "audit",
+            pa.struct(
+                [
+                    ("num_checked_tokens", pa.int32()),
+                    (
+                        "suspects",
+                        pa.list_(
+                            pa.struct(
+                                [
+                                    ("index", pa.int32()),
+                                    ("delta", pa.float64()),
+                                    ("noise", pa.float64()),
+                                ]
+                            )
+                        ),
+                    ),
+                    ("baseline_divergence", pa.int32()),
+                ]
+            ),
+        ),
+    ]
+)
+BLOCK_SCHEMA = pa.schema(
+    [
+        pa.field("trial_index", pa.int32(), nullable=False),  # row in trials.parquet
+        pa.field("num_draft_tokens", pa.int32(), nullable=False),
+        pa.field("num_accepted_tokens", pa.int32(), nullable=False),
+        pa.field("num_emitted_tokens", pa.int32(), nullable=False),
+        pa.field("context_length", pa.int32(), nullable=False),
+        pa.field("draft_s", pa.float64(), nullable=False),
+        pa.field("verify_s", pa.float64(), nullable=False),
+        pa.field("truncated", pa.bool_(), nullable=False),
+        ("draft_ids", IDS),
+        ("emitted_ids", IDS),
+    ]
+)
+
+
+def write(folder: Path, trials: Sequence[TrialRecord]) -> int:
+    """Write both tables; returns the number of blocks."""
+    trial_rows: list[dict[str, Any]] = []
+    block_rows: list[dict[str, Any]] = []
+    for index, trial in enumerate(trials):
+        row = msgspec.to_builtins(trial)
+        block_rows += [{"trial_index": index, **block} for block in row.pop("blocks")]
+        trial_rows.append({**row.pop("key"), **row})
+    for name, rows, schema in (
+        (TRIALS, trial_rows, TRIAL_SCHEMA),
+        (BLOCKS, block_rows, BLOCK_SCHEMA),
+    ):
+        partial = folder / f"{name}.partial"
+        with partial.open("wb") as file:
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(folder / name)
+    return len(block_rows)
+
+
+def read(folder: Path) -> list[TrialRecord]:
+    """Trials with their blocks, in recorded order."""
+    block_rows = pq.read_table(folder / BLOCKS).to_pylist()
+    blocks = {
+        index: [{k: v for k, v in row.items() if k != "trial_index"} for row in rows]
+        for index, rows in groupby(block_rows, key=lambda row: row["trial_index"])
+    }
+    trials = []
+    for index, row in enumerate(pq.read_table(folder / TRIALS).to_pylist()):
+        key = {name: row.pop(name) for name in ("prompt_id", "turn", "repeat", "arm")}
+        whole = {"key": key, "blocks": blocks.get(index, []), **row}
+        trials.append(msgspec.convert(whole, TrialRecord))
+    return trials

@@ -1,0 +1,482 @@
+"""Hand-made records: three runs that end in GO, NO_GO and INCONCLUSIVE. No number was measured."""
+
+from dataclasses import replace
+
+from specmeasure.records.corpus import SkippedPrompt, SourceFile
+from specmeasure.records.decision import (
+    ArmDecision,
+    Decision,
+    Policy,
+    RuleFinding,
+    RuleOutcome,
+    SliceVerdict,
+    Verdict,
+)
+from specmeasure.records.estimates import (
+    ArmEstimates,
+    Costs,
+    Estimates,
+    Interval,
+    Losslessness,
+    SliceEstimates,
+    Unmeasured,
+)
+from specmeasure.records.plan import (
+    BASELINE,
+    BASELINE_AGAIN,
+    Arm,
+    Method,
+    Plan,
+    Sampling,
+    TrialKey,
+)
+from specmeasure.records.trace import (
+    Audit,
+    BlockRecord,
+    CorpusFacts,
+    Environment,
+    FinishReason,
+    Manifest,
+    ModelFacts,
+    SuspectToken,
+    Trace,
+    TrialRecord,
+)
+
+MIB = 1024 * 1024
+
+DRAFT_4 = Arm(
+    name="draft k=4", method=Method.DRAFT_MODEL, num_speculative_tokens=4, draft="models/tiny-draft"
+)
+NGRAM_8 = Arm(
+    name="ngram k=8", method=Method.NGRAM, num_speculative_tokens=8, max_ngram=3, min_ngram=1
+)
+
+SPEED_RULE = "decode speedup ≥ 1.10 at the lower bound"
+SLICE_RULE = "no category's speedup below 1.00 at its upper bound"
+OUTPUT_RULE = "at most 0 divergent trials"
+PROMPTS_RULE = "at least 20 prompts"
+NOISE_RULE = "A/A interval reaches 1 ± 0.02"
+
+
+def interval(value, low, high, *, level=0.95, num_prompts=160):
+    return Interval(value=value, low=low, high=high, level=level, num_prompts=num_prompts)
+
+
+def manifest(**changes):
+    plan = Plan(
+        target="models/tiny-target",
+        arms=(BASELINE, BASELINE_AGAIN, DRAFT_4, NGRAM_8),
+        max_new_tokens=128,
+        num_repeats=2,
+        seed=7,
+    )
+    corpus = CorpusFacts(
+        sources=("/srv/logs/prompts.jsonl",),
+        options={"limit": 160, "field": None},
+        fingerprint="9f2c4b1d77aa0c55" * 4,
+        num_prompts=160,
+        files=(SourceFile(path="/srv/logs/prompts.jsonl", format="jsonl", num_prompts=160),),
+        skipped=(
+            SkippedPrompt(source="prompts.jsonl:17", reason="empty prompt"),
+            SkippedPrompt(source="prompts.jsonl:40", reason="empty prompt"),
+            SkippedPrompt(source="prompts.jsonl:91", reason="same text as prompts.jsonl:90"),
+        ),
+    )
+    environment = Environment(
+        versions={"torch": "2.13.0", "transformers": "5.23.0", "specmeasure": "0.1.0"},
+        platform="Linux-6.1-x86_64",
+        cpu="AMD EPYC 7B13",
+        num_cores=2,
+        memory_bytes=24 * 1024 * MIB,
+        num_threads=2,
+        load_average=0.42,
+    )
+    made = Manifest(
+        schema_version=1,
+        started_at="2026-11-23T18:00:00Z",
+        argv=("specmeasure", "run", "/srv/logs/prompts.jsonl", "--draft", "models/tiny-draft"),
+        plan=plan,
+        corpus=corpus,
+        environment=environment,
+        models=(
+            model("models/tiny-target", num_parameters=3_400_000),
+            model("models/tiny-draft", num_parameters=300_000),
+        ),
+        num_planned_trials=1280,
+        policy=Policy(),
+        warnings=("load average 0.42 before the run: other work shares the cores",),
+    )
+    return replace(made, **changes)
+
+
+def model(name, *, num_parameters):
+    return ModelFacts(
+        name=name,
+        fingerprint="4be1d0c9aa5577e3" * 4,
+        num_parameters=num_parameters,
+        dtype="float32",
+        device="cpu",
+        cache="crop",
+        vocab_size=2048,
+    )
+
+
+def slice_estimates(name, num_prompts, speed, tau, accepted):
+    return SliceEstimates(
+        name=name,
+        num_prompts=num_prompts,
+        decode_speedup=speed,
+        mean_acceptance_length=tau,
+        draft_acceptance_rate=accepted,
+    )
+
+
+def baseline():
+    return ArmEstimates(
+        name="baseline",
+        num_speculative_tokens=0,
+        num_prompts=160,
+        num_trials=320,
+        num_failed_trials=0,
+        num_emitted_tokens=30_112,
+        ttft_s=interval(0.0182, 0.0176, 0.0189),
+        tpot_s=interval(0.01231, 0.01222, 0.01240),
+        memory_bytes=14 * MIB,
+    )
+
+
+def draft_arm(**changes):
+    made = ArmEstimates(
+        name="draft k=4",
+        num_speculative_tokens=4,
+        num_prompts=160,
+        num_trials=320,
+        num_failed_trials=1,
+        num_emitted_tokens=30_020,
+        ttft_s=interval(0.0199, 0.0191, 0.0207),
+        tpot_s=interval(0.00867, 0.00829, 0.00911),
+        memory_bytes=16 * MIB,
+        extra_memory_bytes=2 * MIB,
+        draft_acceptance_rate=interval(0.7132, 0.6912, 0.7299),
+        mean_acceptance_length=interval(2.941, 2.853, 3.022),
+        tokens_per_target_pass=interval(2.912, 2.823, 2.997),
+        acceptance_survival=(
+            interval(0.783, 0.765, 0.801),
+            interval(0.571, 0.548, 0.595),
+            interval(0.362, 0.334, 0.389),
+            interval(0.225, 0.199, 0.252),
+        ),
+        conditional_acceptance=(
+            interval(0.783, 0.765, 0.801),
+            interval(0.731, 0.709, 0.752),
+            interval(0.637, 0.604, 0.668),
+            interval(0.623, 0.575, 0.671),
+        ),
+        decode_speedup=interval(1.421, 1.359, 1.484),
+        decode_speedup_corrected=interval(1.421, 1.352, 1.493, level=0.975),
+        end_to_end_speedup=interval(1.352, 1.291, 1.411),
+        median_prompt_speedup=interval(1.389, 1.331, 1.442),
+        share_slower=interval(0.0437, 0.0187, 0.0812),
+        slices=(
+            slice_estimates(
+                "booking",
+                80,
+                interval(1.812, 1.721, 1.903, level=0.983, num_prompts=80),
+                interval(3.71, 3.60, 3.83, num_prompts=80),
+                interval(0.812, 0.788, 0.834, num_prompts=80),
+            ),
+            slice_estimates(
+                "tools",
+                50,
+                interval(1.301, 1.202, 1.409, level=0.983, num_prompts=50),
+                interval(2.61, 2.44, 2.79, num_prompts=50),
+                interval(0.655, 0.611, 0.699, num_prompts=50),
+            ),
+            slice_estimates(
+                "code",
+                30,
+                interval(1.012, 0.934, 1.097, level=0.983, num_prompts=30),
+                interval(1.92, 1.77, 2.10, num_prompts=30),
+                Unmeasured(reason="fewer than 2 prompts of this category drafted"),
+            ),
+        ),
+        losslessness=Losslessness(
+            num_trials=319,
+            num_identical=316,
+            num_near_tie=3,
+            num_divergent=0,
+            num_checked_tokens=30_020,
+            num_differing_from_baseline=3,
+            worst_delta=0.000021,
+            worst_noise=0.000034,
+            divergent_prompts=(),
+        ),
+        costs=Costs(
+            target_step_s=0.01218,
+            draft_ratio=0.0812,
+            verify_ratio=1.352,
+            overhead_ratio=0.0711,
+            overhead_share=0.034,
+            tokens_per_pass=2.941,
+            break_even_tokens_per_pass=1.748,
+        ),
+    )
+    return replace(made, **changes)
+
+
+def ngram_arm(**changes):
+    made = ArmEstimates(
+        name="ngram k=8",
+        num_speculative_tokens=8,
+        num_prompts=160,
+        num_trials=320,
+        num_failed_trials=0,
+        num_emitted_tokens=30_112,
+        ttft_s=interval(0.0183, 0.0177, 0.0190),
+        tpot_s=interval(0.01402, 0.01345, 0.01466),
+        memory_bytes=14 * MIB,
+        extra_memory_bytes=0,
+        draft_acceptance_rate=interval(0.183, 0.151, 0.221),
+        mean_acceptance_length=interval(1.88, 1.71, 2.09),
+        tokens_per_target_pass=interval(1.31, 1.22, 1.42),
+        acceptance_survival=(
+            interval(0.41, 0.37, 0.46),
+            interval(0.21, 0.17, 0.25),
+            interval(0.12, 0.09, 0.16),
+            interval(0.07, 0.04, 0.11),
+            interval(0.04, 0.02, 0.07),
+            interval(0.02, 0.01, 0.05),
+            interval(0.01, 0.0, 0.03),
+            Unmeasured(reason="no block kept 7 drafts"),
+        ),
+        conditional_acceptance=(
+            interval(0.41, 0.37, 0.46),
+            interval(0.51, 0.45, 0.58),
+            interval(0.57, 0.48, 0.67),
+            interval(0.58, 0.42, 0.73),
+            interval(0.57, 0.37, 0.78),
+            interval(0.50, 0.21, 0.79),
+            interval(0.50, 0.05, 0.95),
+            Unmeasured(reason="no block kept 7 drafts"),
+        ),
+        decode_speedup=interval(0.878, 0.844, 0.911),
+        decode_speedup_corrected=interval(0.878, 0.838, 0.917, level=0.975),
+        end_to_end_speedup=interval(0.891, 0.859, 0.921),
+        median_prompt_speedup=interval(0.882, 0.861, 0.903),
+        share_slower=interval(0.825, 0.762, 0.881),
+        slices=(
+            slice_estimates(
+                "booking",
+                80,
+                interval(0.871, 0.812, 0.932, level=0.983, num_prompts=80),
+                interval(1.81, 1.62, 2.02, num_prompts=80),
+                interval(0.171, 0.131, 0.217, num_prompts=80),
+            ),
+            slice_estimates(
+                "tools",
+                79,
+                interval(0.951, 0.911, 0.992, level=0.983, num_prompts=79),
+                interval(2.11, 1.84, 2.43, num_prompts=79),
+                interval(0.241, 0.181, 0.311, num_prompts=79),
+            ),
+            slice_estimates(
+                "code",
+                1,
+                Unmeasured(reason="1 prompt is too few to resample"),
+                Unmeasured(reason="1 prompt is too few to resample"),
+                Unmeasured(reason="1 prompt is too few to resample"),
+            ),
+        ),
+        losslessness=Losslessness(
+            num_trials=320,
+            num_identical=320,
+            num_near_tie=0,
+            num_divergent=0,
+            num_checked_tokens=30_112,
+            num_differing_from_baseline=0,
+            worst_delta=None,
+            worst_noise=None,
+            divergent_prompts=(),
+        ),
+        costs=Costs(
+            target_step_s=0.01218,
+            draft_ratio=None,
+            verify_ratio=1.431,
+            overhead_ratio=0.0612,
+            overhead_share=0.041,
+            tokens_per_pass=1.312,
+            break_even_tokens_per_pass=1.495,
+        ),
+    )
+    return replace(made, **changes)
+
+
+def estimates(**changes):
+    made = Estimates(
+        num_prompts=160,
+        num_planned_trials=1280,
+        num_recorded_trials=1280,
+        noise_floor=interval(1.0034, 0.9941, 1.0127),
+        baseline=baseline(),
+        arms=(draft_arm(), ngram_arm()),
+        num_bootstrap_samples=10_000,
+        seed=0,
+    )
+    return replace(made, **changes)
+
+
+def finding(rule, outcome, observed, *, blocks_no_go=False):
+    return RuleFinding(rule=rule, outcome=outcome, observed=observed, blocks_no_go=blocks_no_go)
+
+
+def ngram_decision():
+    return ArmDecision(
+        arm="ngram k=8",
+        verdict=Verdict.NO_GO,
+        findings=(
+            finding(SPEED_RULE, RuleOutcome.FAILED, "0.88 [0.84, 0.92], 160 prompts"),
+            finding(SLICE_RULE, RuleOutcome.FAILED, "booking 0.87 [0.81, 0.93]"),
+            finding(OUTPUT_RULE, RuleOutcome.MET, "0 of 320 trials"),
+        ),
+        slices=(
+            SliceVerdict(name="booking", verdict=Verdict.NO_GO),
+            SliceVerdict(name="tools", verdict=Verdict.NO_GO),
+            SliceVerdict(name="code", verdict=Verdict.INCONCLUSIVE),
+        ),
+        num_prompts_to_settle=None,
+    )
+
+
+def go():
+    """A draft model that pays on two categories of three."""
+    chosen = ArmDecision(
+        arm="draft k=4",
+        verdict=Verdict.GO,
+        findings=(
+            finding(SPEED_RULE, RuleOutcome.MET, "1.42 [1.35, 1.49], 160 prompts"),
+            finding(SLICE_RULE, RuleOutcome.MET, "lowest is code, 1.01 [0.93, 1.10]"),
+            finding(OUTPUT_RULE, RuleOutcome.MET, "0 of 319 trials"),
+            finding(PROMPTS_RULE, RuleOutcome.MET, "160 prompts"),
+            finding(NOISE_RULE, RuleOutcome.MET, "1.003 [0.994, 1.013]"),
+        ),
+        slices=(
+            SliceVerdict(name="booking", verdict=Verdict.GO),
+            SliceVerdict(name="tools", verdict=Verdict.GO),
+            SliceVerdict(name="code", verdict=Verdict.NO_GO),
+        ),
+        num_prompts_to_settle=None,
+    )
+    decision = Decision(
+        verdict=Verdict.GO, arm="draft k=4", policy=Policy(), arms=(chosen, ngram_decision())
+    )
+    return manifest(), estimates(), decision
+
+
+def no_go():
+    """n-gram lookup alone, slower than the target."""
+    plan = replace(manifest().plan, arms=(BASELINE, BASELINE_AGAIN, NGRAM_8))
+    decision = Decision(
+        verdict=Verdict.NO_GO, arm="ngram k=8", policy=Policy(), arms=(ngram_decision(),)
+    )
+    corpus = replace(manifest().corpus, skipped=())
+    made = manifest(plan=plan, corpus=corpus, models=manifest().models[:1], warnings=())
+    found = estimates(arms=(ngram_arm(),), num_planned_trials=960, num_recorded_trials=960)
+    return made, found, decision
+
+
+def inconclusive():
+    """A sampled run of 24 prompts without categories that says too little."""
+    plan = replace(
+        manifest().plan,
+        arms=(BASELINE, DRAFT_4),
+        sampling=Sampling(temperature=0.7, top_p=0.9),
+        num_repeats=1,
+    )
+    arm = draft_arm(
+        num_prompts=24,
+        num_trials=24,
+        decode_speedup=interval(1.142, 1.021, 1.273, num_prompts=24),
+        decode_speedup_corrected=interval(1.142, 1.021, 1.273, num_prompts=24),
+        median_prompt_speedup=Unmeasured(reason="sampled texts differ in length, so no pairs"),
+        share_slower=Unmeasured(reason="sampled texts differ in length, so no pairs"),
+        slices=(),
+        losslessness=Unmeasured(reason="this is a sampled run."),
+        costs=Unmeasured(reason="no pass without drafts was timed"),
+    )
+    decision = Decision(
+        verdict=Verdict.INCONCLUSIVE,
+        arm="draft k=4",
+        policy=Policy(),
+        arms=(
+            ArmDecision(
+                arm="draft k=4",
+                verdict=Verdict.INCONCLUSIVE,
+                findings=(
+                    finding(SPEED_RULE, RuleOutcome.OPEN, "1.14 [1.02, 1.27], 24 prompts"),
+                    finding(PROMPTS_RULE, RuleOutcome.MET, "24 prompts"),
+                    finding(NOISE_RULE, RuleOutcome.OPEN, "not measured: no A/A arm"),
+                ),
+                slices=(),
+                num_prompts_to_settle=230,
+            ),
+        ),
+    )
+    made = estimates(
+        num_prompts=24,
+        num_planned_trials=48,
+        num_recorded_trials=47,
+        noise_floor=Unmeasured(reason="the plan has no A/A arm"),
+        arms=(arm,),
+    )
+    return manifest(plan=plan), made, decision
+
+
+def trial(*, with_text, arm="draft k=4"):
+    """Nine tokens in four passes: prefill, a rejection, a full acceptance, a cut block."""
+    passes = (
+        ((), (1,), 0, 30, False),
+        ((2, 3, 4, 5), (2, 3, 6), 2, 31, False),
+        ((7, 8), (7, 8, 9), 2, 34, False),
+        ((10, 11), (10, 11), 2, 37, True),
+    )
+    blocks = tuple(
+        BlockRecord(
+            num_draft_tokens=len(draft_ids),
+            num_accepted_tokens=num_accepted,
+            num_emitted_tokens=len(emitted_ids),
+            context_length=context_length,
+            draft_s=0.0011,
+            verify_s=0.0152,
+            truncated=truncated,
+            draft_ids=draft_ids if with_text else None,
+            emitted_ids=emitted_ids if with_text else None,
+        )
+        for draft_ids, emitted_ids, num_accepted, context_length, truncated in passes
+    )
+    return TrialRecord(
+        key=TrialKey(prompt_id="p-017", turn=0, repeat=1, arm=arm),
+        category="booking",
+        num_prompt_tokens=30,
+        num_emitted_tokens=9,
+        ids_hash="ab" * 32,
+        token_ids=(1, 2, 3, 6, 7, 8, 9, 10, 11) if with_text else None,
+        finish_reason=FinishReason.EOS,
+        ttft_s=0.0182,
+        decode_s=0.0613,
+        audit=Audit(
+            num_checked_tokens=9,
+            suspects=(SuspectToken(index=3, delta=2e-5, noise=3e-5),),
+            baseline_divergence=3,
+        ),
+        blocks=blocks,
+    )
+
+
+def failed_trial():
+    key = TrialKey(prompt_id="p-018", turn=0, repeat=1, arm="draft k=4")
+    return TrialRecord(key=key, category="code", error="OutOfMemory: 12 GiB asked, 8 GiB free")
+
+
+def trace(*trials):
+    return Trace(manifest=manifest(num_planned_trials=3), trials=trials, sealed=False)

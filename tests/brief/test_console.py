@@ -1,0 +1,63 @@
+from dataclasses import replace
+
+import pytest
+from rich.cells import cell_len
+
+from specmeasure.brief.console import summary_table
+from tests.brief import examples
+from tests.brief.terminal import printed, styled
+
+NAMES = ("go", "no_go", "inconclusive")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fits_in_100_columns(name):
+    """A terminal of 100 columns shows every line whole."""
+    text = printed(summary_table(*getattr(examples, name)()))
+
+    assert max(map(cell_len, text.splitlines())) <= 100
+    assert "…" not in text
+
+
+def test_long_arm_names_fold():
+    """A long path costs lines, not numbers."""
+    long_name = f"draft:/srv/{'models/' * 12}tiny k=4"
+    text = printed(summary_table(*renamed(long_name)))
+
+    assert max(map(cell_len, text.splitlines())) <= 100
+    assert "[1.35, 1.49]" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "colour"), [("go", "green"), ("no_go", "red"), ("inconclusive", "yellow")]
+)
+def test_verdict_has_its_colour(name, colour):
+    """The first words on the screen are the verdict, in its colour."""
+    manifest, estimates, decision = getattr(examples, name)()
+    words, style = styled(summary_table(manifest, estimates, decision))[0]
+
+    assert (decision.verdict.value, f"bold {colour}") == (words, style)
+
+
+def test_names_are_not_markup():
+    """A name in square brackets is shown, not obeyed."""
+    assert "[red]x[/red]" in printed(summary_table(*renamed("[red]x[/red]")))
+
+
+def test_footnotes_in_sight_only():
+    """A reason is printed where its cell is: positions are not in the short form."""
+    text = printed(summary_table(*examples.no_go()))
+
+    assert "Not measured¹: 1 prompt is too few" in text
+    assert "no block kept 7 drafts" not in text
+
+
+def renamed(name):
+    manifest, estimates, decision = examples.go()
+    plan = replace(manifest.plan, arms=(examples.BASELINE, replace(examples.DRAFT_4, name=name)))
+    chosen = replace(decision.arms[0], arm=name)
+    return (
+        replace(manifest, plan=plan),
+        replace(estimates, arms=(examples.draft_arm(name=name),)),
+        replace(decision, arm=name, arms=(chosen,)),
+    )
