@@ -1,7 +1,6 @@
 """The pipeline, a few calls long; the library's front door.
 
-    corpus = load_corpus(["prompts/"], CorpusOptions())
-    trace = record(plan, corpus, Path("reports/mine"), ...)
+    trace = start(Request(plan=plan, sources=("prompts/",)), Path("reports/mine"))
     report = conclude(trace)
     write_report(report, Path("reports/mine"))
 
@@ -9,7 +8,7 @@ Nothing here prints, and nothing imports torch until a model is needed.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from specmeasure.corpus.load import load_corpus
 from specmeasure.corpus.options import CorpusOptions
 from specmeasure.decide import decide
 from specmeasure.errors import UnreadableCorpus, UsageError
-from specmeasure.estimate.bootstrap import Bootstrap
+from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.summary import estimate
 from specmeasure.records.corpus import Corpus, Prompt, SkippedPrompt
 from specmeasure.records.decision import Decision, Policy
@@ -31,6 +30,17 @@ if TYPE_CHECKING:
     from specmeasure.engines.engine import Engine
 
 MAX_NGRAM, MIN_NGRAM = 4, 2  # suffixes that n-gram arms look up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a user asks to be run."""
+
+    plan: Plan
+    sources: tuple[str, ...]
+    options: CorpusOptions = field(default_factory=CorpusOptions)
+    policy: Policy = field(default_factory=Policy)
+    argv: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,22 +96,25 @@ def plan_arms(*, drafts: Sequence[str], ngram: bool, lengths: Sequence[int]) -> 
 
 
 def start(
-    plan: Plan,
-    sources: Sequence[str],
-    options: CorpusOptions,
+    request: Request,
     folder: Path,
     *,
-    policy: Policy,
-    argv: Sequence[str],
     replace_run: bool = False,
     watchers: Watchers = Watchers(),
 ) -> Trace:
     """Record a new run into ``folder`` and seal it.
 
+    Args:
+        request: what to run.
+        folder: where; it must not hold a run.
+        replace_run: delete the run that it holds.
+        watchers: told what happens.
+
     Raises:
         SpecmeasureError: bad input (before any model is loaded), models, or an interruption.
     """
-    corpus = load_corpus(sources, options)
+    plan = request.plan
+    corpus = load_corpus(request.sources, request.options)
     if replace_run:
         store.remove_run(folder)
     store.refuse_existing(folder)
@@ -110,25 +123,25 @@ def start(
     manifest = Manifest(
         schema_version=store.SCHEMA_VERSION,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        argv=tuple(argv),
+        argv=request.argv,
         plan=plan,
-        corpus=_corpus_facts(sources, options, corpus, skipped),
+        corpus=_corpus_facts(request, corpus, skipped),
         environment=machine,
         models=engine.models,
         num_planned_trials=_num_trials(plan, prompts),
-        policy=policy,
+        policy=request.policy,
         warnings=(*engine.warnings, *_warnings(machine)),
     )
     store.create_run(folder, manifest)
     return _record(manifest, engine, prompts, folder, watchers)
 
 
-def resume(
-    folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = Watchers()
-) -> Trace:
+def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = Watchers()) -> Trace:
     """Finish an interrupted run; a sealed one is returned as it is.
 
     Args:
+        folder: of the run.
+        watchers: told what happens.
         sources: where the prompts are now, if they moved or came from stdin.
 
     Raises:
@@ -162,7 +175,7 @@ def read_trace(folder: Path) -> Trace:
 
 def conclude(trace: Trace, *, policy: Policy | None = None, seed: int = 0) -> Report:
     """Estimate and decide, under the run's own policy unless another is given."""
-    estimates = estimate(trace, Bootstrap(seed=seed))
+    estimates = estimate(trace, Intervals(seed=seed))
     decision = decide(estimates, policy or trace.manifest.policy)
     return Report(trace=trace, estimates=estimates, decision=decision)
 
@@ -184,9 +197,7 @@ def write_report(report: Report, folder: Path) -> Path:
     (folder / "decision.json").write_bytes(store.plain(report.decision))
     brief = folder / "brief.md"
     brief.write_text(
-        render_markdown(
-            report.trace.manifest, report.estimates, report.decision, figures=figures
-        ),
+        render_markdown(report.trace.manifest, report.estimates, report.decision, figures=figures),
         encoding="utf-8",
     )
     return brief
@@ -218,8 +229,8 @@ def _ready(
             skipped.append(SkippedPrompt(source=prompt.source, reason=reason))
     if not kept:
         raise UnreadableCorpus(
-            f"none of {len(corpus.prompts)} prompts can be replayed; the first: {skipped[0].reason}."
-            " Lower --max-new-tokens, or use models with a longer context."
+            f"none of {len(corpus.prompts)} prompts can be replayed; the first: "
+            f"{skipped[0].reason}. Lower --max-new-tokens, or use models with a longer context."
         )
     return engine, tuple(kept), tuple(skipped)
 
@@ -281,14 +292,13 @@ def _warnings(machine: Environment) -> tuple[str, ...]:
 
 
 def _corpus_facts(
-    sources: Sequence[str],
-    options: CorpusOptions,
-    corpus: Corpus,
-    skipped: tuple[SkippedPrompt, ...],
+    request: Request, corpus: Corpus, skipped: tuple[SkippedPrompt, ...]
 ) -> CorpusFacts:
     return CorpusFacts(
-        sources=tuple(source if source == "-" else str(Path(source).absolute()) for source in sources),
-        options=asdict(options),
+        sources=tuple(
+            source if source == "-" else str(Path(source).absolute()) for source in request.sources
+        ),
+        options=asdict(request.options),
         fingerprint=corpus.fingerprint,
         num_prompts=len(corpus.prompts) - len(skipped),
         files=corpus.files,

@@ -59,6 +59,8 @@ def write_output_notes(arms: Sequence[JoinedArm], *, is_greedy: bool) -> tuple[s
             "A near-tie is a token whose rival scored within the rounding noise of the target's "
             "own logits: plain batching would do the same."
         )
+    elif not missing:
+        notes.append("Not audited: the run holds no audit.")
     if not is_greedy:
         notes.append(
             "Two correct sampled runs draw different texts. The verification rule keeps the "

@@ -1,17 +1,13 @@
-"""The brief's two figures, as SVG that is the same bytes for the same records.
+"""The brief's two figures: how far drafts get, and what each category gains.
 
-Colours are Okabe and Ito's, which the common colour blindnesses tell apart, and every arm has its
-own marker. Matplotlib is imported only when a figure is drawn.
+Draws what was estimated; what was not measured is left out or says so.
 """
 
-import io
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from specmeasure.brief.canvas import Look, assign_looks, blank_figure, styled, to_svg
 from specmeasure.brief.joined import published_speedup
 from specmeasure.brief.names import shortened
 from specmeasure.brief.numbers import TIMES, count, level, speedup
@@ -22,31 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_MOST_LINES = len(_COLOURS)  # arms in the figure by position
+_MOST_LINES = 6  # arms in the figure by position
 _MOST_DOTS = 4  # arms in the figure by category
 _FEW_CATEGORIES = 6  # with more, one arm fewer keeps the figure on its page
 _MOST_CATEGORIES = 13
 _GREY = "#555555"
-_WIDTH = 7.2  # inches
-_STYLE = {
-    "svg.fonttype": "none",  # letters stay letters: small and searchable
-    "svg.hashsalt": "specmeasure",
-    "text.parse_math": False,  # a category may be called $x$
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
 _ALL_PROMPTS = None  # no category can be called this
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
-    colour: str
-    marker: str
 
 
 def acceptance_figure(estimates: Estimates) -> bytes | None:
@@ -55,8 +32,8 @@ def acceptance_figure(estimates: Estimates) -> bytes | None:
     if not arms:
         return None
     fastest = sorted(arms, key=lambda arm: _slowness(published_speedup(arm)))[:_MOST_LINES]
-    with _styled():
-        return _svg(_acceptance_chart(fastest, _looks(estimates)))
+    with styled():
+        return to_svg(_acceptance_chart(fastest, assign_looks(arm.name for arm in estimates.arms)))
 
 
 def speedup_figure(estimates: Estimates, decision: Decision) -> bytes | None:
@@ -67,12 +44,14 @@ def speedup_figure(estimates: Estimates, decision: Decision) -> bytes | None:
     if not arms:
         return None
     most = _MOST_DOTS if len(arms[0].slices) <= _FEW_CATEGORIES else _MOST_DOTS - 1
-    with _styled():
-        return _svg(_speedup_chart(arms[:most], decision, _looks(estimates)))
+    with styled():
+        return to_svg(
+            _speedup_chart(arms[:most], decision, assign_looks(arm.name for arm in estimates.arms))
+        )
 
 
-def _acceptance_chart(arms: Sequence[ArmEstimates], looks: Mapping[str, _Look]) -> "Figure":
-    figure, axes = _blank(height=3.4)
+def _acceptance_chart(arms: Sequence[ArmEstimates], looks: Mapping[str, Look]) -> "Figure":
+    figure, axes = blank_figure(height=3.4)
     for index, arm in enumerate(arms):
         _draw_survival(axes, arm, looks[arm.name], shift=_spread(index, len(arms), 0.08))
     survival = [estimate for arm in arms for estimate in arm.acceptance_survival]
@@ -89,10 +68,10 @@ def _acceptance_chart(arms: Sequence[ArmEstimates], looks: Mapping[str, _Look]) 
 
 
 def _speedup_chart(
-    arms: Sequence[ArmEstimates], decision: Decision, looks: Mapping[str, _Look]
+    arms: Sequence[ArmEstimates], decision: Decision, looks: Mapping[str, Look]
 ) -> "Figure":
     names = _categories(arms[0])
-    figure, axes = _blank(height=1.3 + len(names) * (0.2 + 0.14 * len(arms)))
+    figure, axes = blank_figure(height=1.3 + len(names) * (0.2 + 0.14 * len(arms)))
     for index, arm in enumerate(arms):
         rows = {
             row + _spread(index, len(arms), 0.7 / len(arms)): _speedups(arm).get(name)
@@ -112,7 +91,7 @@ def _speedup_chart(
     return figure
 
 
-def _draw_survival(axes: "Axes", arm: ArmEstimates, look: _Look, *, shift: float) -> None:
+def _draw_survival(axes: "Axes", arm: ArmEstimates, look: Look, *, shift: float) -> None:
     points = {
         position + shift: estimate
         for position, estimate in enumerate(arm.acceptance_survival, start=1)
@@ -134,7 +113,7 @@ def _draw_survival(axes: "Axes", arm: ArmEstimates, look: _Look, *, shift: float
 
 
 def _draw_speedups(
-    axes: "Axes", name: str, rows: Mapping[float, Estimate | None], look: _Look
+    axes: "Axes", name: str, rows: Mapping[float, Estimate | None], look: Look
 ) -> None:
     dots = {row: estimate for row, estimate in rows.items() if isinstance(estimate, Interval)}
     axes.errorbar(
@@ -192,11 +171,11 @@ def _speedup_title(arm: ArmEstimates, decision: Decision) -> str:
     if not verdicts:
         return f"{name}: {speedup(published_speedup(arm))} over all prompts"
     num_paying = verdicts.count(Verdict.GO)
-    if num_paying == len(verdicts):
-        return f"{name} clears the bar in every category"
-    if not num_paying:
-        return f"{name} clears the bar in no category"
-    return f"{name} clears the bar in {num_paying} of {count(len(verdicts), 'category')}"
+    where = f"{num_paying} of {count(len(verdicts), 'category')}"
+    if num_paying in (0, len(verdicts)):
+        where = "every category" if num_paying else "no category"
+    shown = f" (largest {_MOST_CATEGORIES} shown)" if len(verdicts) > _MOST_CATEGORIES else ""
+    return f"{name} clears the bar in {where}{shown}"
 
 
 def _speedups(arm: ArmEstimates) -> dict[str | None, Estimate | None]:
@@ -220,18 +199,7 @@ def _slowness(estimate: Estimate | None) -> float:
     return -estimate.value if isinstance(estimate, Interval) else math.inf
 
 
-def _looks(estimates: Estimates) -> dict[str, _Look]:
-    """A colour and a marker for each arm, the same in both figures."""
-    return {
-        arm.name: _Look(
-            colour=_COLOURS[index % len(_COLOURS)],
-            marker=_MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],
-        )
-        for index, arm in enumerate(estimates.arms)
-    }
-
-
-def _omission(arms: Sequence[ArmEstimates], looks: Mapping[str, _Look]) -> str | None:
+def _omission(arms: Sequence[ArmEstimates], looks: Mapping[str, Look]) -> str | None:
     return f"best {len(arms)} of {len(looks)} arms" if len(arms) < len(looks) else None
 
 
@@ -248,27 +216,3 @@ def _is_measured(estimate: Estimate | None) -> bool:
 def _spread(index: int, number: int, step: float) -> float:
     """How far the item is moved from the centre, so that intervals do not cover one another."""
     return step * (index - (number - 1) / 2)
-
-
-@contextmanager
-def _styled() -> Iterator[None]:
-    """Matplotlib's defaults and our own, whatever the user's matplotlibrc says."""
-    from matplotlib import style  # noqa: PLC0415 - a brief without figures needs no matplotlib
-
-    with style.context(["default", _STYLE]), warnings.catch_warnings():
-        # The viewer's font draws the letters, so ours need not have them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-def _blank(*, height: float) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure  # noqa: PLC0415 - as above
-
-    figure = Figure(figsize=(_WIDTH, height))
-    return figure, figure.add_subplot()
-
-
-def _svg(figure: "Figure") -> bytes:
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": "specmeasure"})
-    return drawn.getvalue()

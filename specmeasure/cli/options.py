@@ -1,7 +1,7 @@
 """Every option once, with its help text."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -9,8 +9,8 @@ CORPUS, DECODING, MODELS = "Prompts", "Decoding", "Models"
 DECISION, RECORD = "Decision", "Recording"
 
 
-def _option(*names: str, help: str, panel: str, **extra: object) -> object:  # noqa: A002
-    return typer.Option(*names, help=help, rich_help_panel=panel, **extra)  # type: ignore[call-overload]
+def _option(name: str, *, help: str, panel: str, **bounds: float) -> Any:  # noqa: A002
+    return typer.Option(name, help=help, rich_help_panel=panel, **cast("Any", bounds))
 
 
 Prompts = Annotated[
@@ -82,9 +82,7 @@ SkipBadLines = Annotated[
     _option("--skip-bad-lines", help="Count unreadable lines instead of stopping.", panel=CORPUS),
 ]
 
-Device = Annotated[
-    str, _option("--device", help="auto, cpu, cuda or cuda:N.", panel=MODELS)
-]
+Device = Annotated[str, _option("--device", help="auto, cpu, cuda or cuda:N.", panel=MODELS)]
 Dtype = Annotated[
     str,
     _option(

@@ -34,16 +34,16 @@ def start(context: typer.Context) -> tuple[Path, Trace]:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005 - the user's own clock
     folder: Path = asked["out"] or Path("reports") / stamp
     with _watched(folder) as watchers:
-        trace = api.start(
-            _plan(asked, watchers),
-            asked["prompts"],
-            CorpusOptions(**{name: asked[name] for name in CorpusOptions.__dataclass_fields__}),
-            folder,
+        request = api.Request(
+            plan=_plan(asked, watchers),
+            sources=tuple(asked["prompts"]),
+            options=CorpusOptions(
+                **{name: asked[name] for name in CorpusOptions.__dataclass_fields__}
+            ),
             policy=policy(context, Policy()),
-            argv=sys.argv,
-            replace_run=asked["force"],
-            watchers=watchers,
+            argv=tuple(sys.argv),
         )
+        trace = api.start(request, folder, replace_run=asked["force"], watchers=watchers)
     return folder, trace
 
 
@@ -62,9 +62,7 @@ def resume(context: typer.Context) -> tuple[Path, Trace]:
         return folder, api.resume(folder, context.params["prompts"] or (), watchers=watchers)
 
 
-def conclude(
-    context: typer.Context, folder: Path, trace: Trace, *, policy: Policy | None
-) -> None:
+def conclude(context: typer.Context, folder: Path, trace: Trace, *, policy: Policy | None) -> None:
     """Estimate, decide, write the brief, print the result; exit by the verdict with --check."""
     report = api.conclude(trace, policy=policy)
     brief = api.write_report(report, folder)
@@ -157,7 +155,9 @@ def _watched(folder: Path) -> Iterator[api.Watchers]:
                 trial=lambda: progress.advance(trials),
             )
         except KeyboardInterrupt:
-            kept = "" if not (folder / "manifest.json").exists() else (
-                f" What was recorded is kept; go on with: specmeasure run --resume {folder}"
+            kept = (
+                ""
+                if not (folder / "manifest.json").exists()
+                else (f" What was recorded is kept; go on with: specmeasure run --resume {folder}")
             )
             raise RunInterrupted(f"interrupted.{kept}") from None

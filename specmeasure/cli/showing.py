@@ -1,6 +1,7 @@
 """Trials on the terminal: a list, or one prompt's blocks."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -28,7 +29,7 @@ def show(folder: Path, *, prompt_id: str | None, arm: str | None) -> None:
             f"{folder}` lists prompts; arms are: {arms}."
         )
     if prompt_id is None:
-        console.print(trials_table(chosen))
+        console.print(trials_table(replace(trace, trials=tuple(chosen))))
         return
     detokenise = _detokeniser(trace)
     for trial in chosen:

@@ -51,7 +51,7 @@ class CachedCausalLM:
     @property
     def device(self) -> torch.device:
         """Where ids go and logits come from."""
-        return self.model.device
+        return torch.device(self.model.device)
 
     @property
     def cache_bytes(self) -> int:
@@ -94,7 +94,9 @@ class CachedCausalLM:
             self._crop(num_tokens)
 
     def _read(self, ids: Tensor, **extra: int) -> Tensor:
-        output = self.model(input_ids=ids[None], past_key_values=self._cache, use_cache=True, **extra)
+        output = self.model(
+            input_ids=ids[None], past_key_values=self._cache, use_cache=True, **extra
+        )
         logits: Tensor = output.logits[0, :, : self.vocab_size]
         return logits
 
@@ -138,7 +140,7 @@ def check_rollback(model: CachedCausalLM, name: str) -> None:
         UnsupportedModel: forgetting left a trace.
     """
     window = getattr(model.model.config, "sliding_window", None) or 0
-    length = window + 8 if 0 < window <= 256 else 16  # noqa: PLR2004 - a bound on start-up time
+    length = window + 8 if 0 < window <= 256 else 16
     ids = [(7 * place + 3) % model.vocab_size for place in range(length + 6)]
     prompt, kept, wrong = ids[:length], ids[length : length + 3], ids[length + 3 :]
 

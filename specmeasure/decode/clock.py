@@ -33,13 +33,13 @@ class CudaClock:
         self._device = device
 
     def mark(self) -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return event
 
     def seconds(self, earlier: torch.cuda.Event, later: torch.cuda.Event) -> float:
         later.synchronize()
-        return earlier.elapsed_time(later) / 1000
+        return float(earlier.elapsed_time(later)) / 1000
 
 
 def clock_for(device: torch.device) -> Clock:

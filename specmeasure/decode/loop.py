@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from specmeasure.decode.clock import Clock
 from specmeasure.records.plan import Sampling
@@ -75,60 +76,69 @@ class _Pass:
         )
 
 
-@torch.inference_mode()
-def decode(
-    target: CachedModel,
-    proposer: Proposer | None,  # None: the baseline
-    prompt_ids: Sequence[int],
-    stopping: Stopping,
-    sampling: Sampling,
-    *,
-    clock: Clock,
-    device: torch.device,
-    generator: torch.Generator,
-    verify: Verify = verify_strictly,
-) -> Decoded:
-    """Decode one answer and record every block.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoder:
+    """Decodes with one target; the same loop for every arm."""
 
-    Raises:
-        BrokenLogits: the target's logits held NaN.
-    """
-    nothing = Proposal(tokens=torch.empty(0, dtype=torch.int64, device=device))
-    target.reset(rolls_back=proposer is not None)
-    started = clock.mark()
-    verdict = verify(nothing, target.prefill(prompt_ids), sampling, generator=generator)
-    prefilled = clock.mark()
-    if proposer:
-        proposer.begin(prompt_ids)
-        proposer.commit(0, verdict.next_token)
-    ready = clock.mark()
-    passes = [_Pass(verdict, 1, 0, (prefilled, ready), (started, prefilled))]
-    emitted = list(verdict.tokens)
+    target: CachedModel
+    sampling: Sampling
+    generator: torch.Generator  # on ``device``
+    clock: Clock
+    device: torch.device
+    verify: Verify = verify_strictly
 
-    while len(emitted) < stopping.max_new_tokens and emitted[-1] not in stopping.eos_ids:
-        context_length = len(prompt_ids) + len(emitted) - 1
-        begun = clock.mark()
-        proposal = proposer.propose(stopping.num_drafts(len(emitted))) if proposer else nothing
-        drafted = clock.mark()
-        rows = torch.cat([torch.tensor(emitted[-1:], device=device), proposal.tokens])
-        verdict = verify(proposal, target.forward(rows), sampling, generator=generator)
-        verified = clock.mark()
+    @torch.inference_mode()
+    def decode(
+        self,
+        proposer: Proposer | None,  # None: the baseline
+        prompt_ids: Sequence[int],
+        stopping: Stopping,
+    ) -> Decoded:
+        """Decode one answer and record every block.
 
-        target.rollback(proposal.num_tokens - verdict.num_accepted)
+        Raises:
+            BrokenLogits: the target's logits held NaN.
+        """
+        target, clock = self.target, self.clock
+        nothing = Proposal(tokens=torch.empty(0, dtype=torch.int64, device=self.device))
+        target.reset(rolls_back=proposer is not None)
+        started = clock.mark()
+        verdict = self._verify(nothing, target.prefill(prompt_ids))
+        prefilled = clock.mark()
         if proposer:
-            proposer.commit(verdict.num_accepted, verdict.next_token)
-        num_emitted = stopping.cut(verdict.tokens)
-        emitted += verdict.tokens[:num_emitted]
-        passes.append(
-            _Pass(verdict, num_emitted, context_length, (begun, drafted), (drafted, verified))
-        )
-    finished = clock.mark()
+            proposer.begin(prompt_ids)
+            proposer.commit(0, verdict.next_token)
+        ready = clock.mark()
+        passes = [_Pass(verdict, 1, 0, (prefilled, ready), (started, prefilled))]
+        emitted = list(verdict.tokens)
 
-    ended_by_eos = emitted[-1] in stopping.eos_ids
-    return Decoded(
-        blocks=tuple(one.record(clock) for one in passes),
-        token_ids=tuple(emitted),
-        finish_reason=FinishReason.EOS if ended_by_eos else FinishReason.BUDGET,
-        ttft_s=clock.seconds(started, ready),
-        decode_s=clock.seconds(ready, finished),
-    )
+        while len(emitted) < stopping.max_new_tokens and emitted[-1] not in stopping.eos_ids:
+            context_length = len(prompt_ids) + len(emitted) - 1
+            begun = clock.mark()
+            proposal = proposer.propose(stopping.num_drafts(len(emitted))) if proposer else nothing
+            drafted = clock.mark()
+            rows = torch.cat([torch.tensor(emitted[-1:], device=self.device), proposal.tokens])
+            verdict = self._verify(proposal, target.forward(rows))
+            verified = clock.mark()
+
+            target.rollback(proposal.num_tokens - verdict.num_accepted)
+            if proposer:
+                proposer.commit(verdict.num_accepted, verdict.next_token)
+            num_emitted = stopping.cut(verdict.tokens)
+            emitted += verdict.tokens[:num_emitted]
+            passes.append(
+                _Pass(verdict, num_emitted, context_length, (begun, drafted), (drafted, verified))
+            )
+        finished = clock.mark()
+
+        ended_by_eos = emitted[-1] in stopping.eos_ids
+        return Decoded(
+            blocks=tuple(one.record(clock) for one in passes),
+            token_ids=tuple(emitted),
+            finish_reason=FinishReason.EOS if ended_by_eos else FinishReason.BUDGET,
+            ttft_s=clock.seconds(started, ready),
+            decode_s=clock.seconds(ready, finished),
+        )
+
+    def _verify(self, proposal: Proposal, logits: Tensor) -> Verdict:
+        return self.verify(proposal, logits, self.sampling, generator=self.generator)

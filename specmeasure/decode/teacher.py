@@ -47,8 +47,7 @@ def _answer_logits(
     """Logits [T, V] float32 that predict each of the answer's T tokens."""
     target.reset(rolls_back=False)
     rows = [target.prefill(context_ids).float()]
-    for part in answer[:-1].split(rows_per_pass):
-        rows.append(target.forward(part).float())
+    rows += [target.forward(part).float() for part in torch.split(answer[:-1], rows_per_pass)]
     return torch.cat(rows)
 
 

@@ -143,7 +143,9 @@ def train_tokenizer(docs: list[str], vocab_size: int) -> PreTrainedTokenizerFast
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         ),
     )
-    bpe.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 1)])
+    bpe.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, 1)]
+    )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=BOS,
@@ -263,7 +265,11 @@ def own_answers(
             context = windows(streams[kind], 64, 64, generator=generator)
             rows.append(
                 target.generate(
-                    context, max_new_tokens=192, min_new_tokens=192, do_sample=False, eos_token_id=-1
+                    context,
+                    max_new_tokens=192,
+                    min_new_tokens=192,
+                    do_sample=False,
+                    eos_token_id=-1,
                 )
             )
         print(f"own answers: {kind}", flush=True)
@@ -323,7 +329,9 @@ def save_folder(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) ->
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start-from", type=Path)

@@ -5,7 +5,6 @@ initialisation. Sizes are known from the config before anything is read.
 """
 
 import hashlib
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +130,9 @@ def fingerprint(name: str, model: Any) -> str:
     if commit:
         return str(commit)
     folder, digest = Path(_location(name)), hashlib.sha256()
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+    for path in sorted(
+        [*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.bin")]
+    ):
         size = path.stat().st_size
         digest.update(f"{path.name}\0{size}\0".encode())
         with path.open("rb") as file:
@@ -204,12 +205,7 @@ def _explained(name: str, role: str) -> Iterator[None]:
 
 
 def _explanation(name: str, role: str, error: Exception) -> ModelError:
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    for cause in chain:
+    for cause in _causes(error):
         said = HUB_CAUSES.get(type(cause).__name__)
         if said:
             return ModelNotFound(f"{role} {name}: {said}.")
@@ -224,10 +220,15 @@ def _explanation(name: str, role: str, error: Exception) -> ModelError:
         )
     if "trust_remote_code" in text:
         return UnsafeWeights(
-            f"{role} {name}: the model brings its own code. Pass --trust-remote-code if you trust it."
+            f"{role} {name}: the model brings its own code. Pass --trust-remote-code if you trust "
+            "it."
         )
-    if "allocate memory" in text:
-        return OutOfMemory(f"{role} {name}: {text[:200]}")
-    if role == "tokenizer" and importlib.util.find_spec("sentencepiece") is None:
-        text += " (some tokenizers need the package sentencepiece)"
-    return ModelError(f"{role} {name}: {text[:400]}")
+    kind = OutOfMemory if "allocate memory" in text else ModelError
+    return kind(f"{role} {name}: {text[:400]}")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__

@@ -9,7 +9,7 @@ import torch
 
 from specmeasure.decode.cache import CachedCausalLM, check_rollback
 from specmeasure.decode.clock import clock_for
-from specmeasure.decode.loop import Stopping, decode
+from specmeasure.decode.loop import Decoder, Stopping
 from specmeasure.decode.teacher import audit_greedy
 from specmeasure.engines.loading import (
     fingerprint,
@@ -22,7 +22,7 @@ from specmeasure.errors import OutOfMemory, UnreadableCorpus
 from specmeasure.proposers.draft_model import DraftModelProposer
 from specmeasure.proposers.ngram import NgramProposer
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.plan import Arm, Method, Plan
+from specmeasure.records.plan import Arm, Plan
 from specmeasure.records.trace import Audit, ModelFacts, Observation
 from specmeasure.speculate.proposal import Proposer
 
@@ -42,8 +42,14 @@ class TransformersEngine:
         self._target = target
         self._drafts = drafts
         self._device = self._target.device
-        self._clock = clock_for(self._device)
         self._generator = torch.Generator(self._device)
+        self._decoder = Decoder(
+            target=target,
+            sampling=plan.sampling,
+            generator=self._generator,
+            clock=clock_for(self._device),
+            device=self._device,
+        )
         self._eos_ids = _eos_ids(self._target.model, tokenizer)
         self._proposers: dict[str, Proposer] = {}
         for arm in plan.speculative_arms:
@@ -133,19 +139,8 @@ class TransformersEngine:
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         try:
-            decoded = decode(
-                self._target,
-                self._proposers.get(arm.name),
-                context_ids,
-                Stopping(
-                    max_new_tokens=self._plan.max_new_tokens,
-                    eos_ids=frozenset() if self._plan.ignore_eos else self._eos_ids,
-                    num_speculative_tokens=arm.num_speculative_tokens,
-                ),
-                self._plan.sampling,
-                clock=self._clock,
-                device=self._device,
-                generator=self._generator,
+            decoded = self._decoder.decode(
+                self._proposers.get(arm.name), context_ids, self._stopping(arm)
             )
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
@@ -173,24 +168,26 @@ class TransformersEngine:
     def _models_of(self, arm: Arm) -> list[CachedCausalLM]:
         return [self._target, *([self._drafts[arm.draft]] if arm.draft else [])]
 
+    def _stopping(self, arm: Arm) -> Stopping:
+        return Stopping(
+            max_new_tokens=self._plan.max_new_tokens,
+            eos_ids=frozenset() if self._plan.ignore_eos else self._eos_ids,
+            num_speculative_tokens=arm.num_speculative_tokens,
+        )
+
     def _proposer(self, arm: Arm) -> Proposer:
-        match arm.method:
-            case Method.DRAFT_MODEL:
-                assert arm.draft is not None
-                return DraftModelProposer(
-                    self._drafts[arm.draft],
-                    self._plan.sampling,
-                    generator=self._generator,
-                    device=self._device,
-                )
-            case Method.NGRAM:
-                assert arm.max_ngram is not None
-                assert arm.min_ngram is not None
-                return NgramProposer(
-                    max_ngram=arm.max_ngram, min_ngram=arm.min_ngram, device=self._device
-                )
-            case Method.BASELINE:
-                raise AssertionError("a baseline has no proposer")
+        if arm.draft is not None:
+            return DraftModelProposer(
+                self._drafts[arm.draft],
+                self._plan.sampling,
+                generator=self._generator,
+                device=self._device,
+            )
+        if arm.max_ngram is not None and arm.min_ngram is not None:
+            return NgramProposer(
+                max_ngram=arm.max_ngram, min_ngram=arm.min_ngram, device=self._device
+            )
+        raise ValueError(f"arm {arm.name!r} has no way to draft")
 
     def _without_double_bos(self, ids: list[int]) -> list[int]:
         bos = self._tokenizer.bos_token_id

@@ -4,13 +4,14 @@ Positions have their own denominators, because K varies and blocks cut by EOS sa
 drafts behind it. The module knows nothing of time.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from specmeasure.errors import InsufficientEvidence
-from specmeasure.estimate.bootstrap import Bootstrap, Floats
+from specmeasure.estimate.intervals import Floats, Intervals
 from specmeasure.records.estimates import Estimate, Unmeasured
 from specmeasure.records.trace import BlockRecord, TrialRecord
 
@@ -75,33 +76,38 @@ def num_judged(block: BlockRecord) -> int:
     return min(block.num_accepted_tokens + 1, block.num_draft_tokens)
 
 
-def mean_acceptance_length(counts: AcceptanceCounts, bootstrap: Bootstrap) -> Estimate:
+def mean_acceptance_length(counts: AcceptanceCounts, intervals: Intervals) -> Estimate:
     """Tokens per drafted block (τ), every block weighing the same.
 
     Formula: τ = 1 + Σ num_accepted_tokens / number of drafted blocks
     """
-    return bootstrap.ratio(counts.num_accepted, counts.num_drafted_blocks, plus=1)
+    per_block = intervals.ratio(counts.num_accepted, counts.num_drafted_blocks)
+    if isinstance(per_block, Unmeasured):
+        return per_block
+    return replace(
+        per_block, value=1 + per_block.value, low=1 + per_block.low, high=1 + per_block.high
+    )
 
 
-def draft_acceptance_rate(counts: AcceptanceCounts, bootstrap: Bootstrap) -> Estimate:
+def draft_acceptance_rate(counts: AcceptanceCounts, intervals: Intervals) -> Estimate:
     """Accepted / drafted; drafts behind an EOS count as drafted, as engines count them."""
-    return bootstrap.ratio(counts.num_accepted, counts.num_drafted)
+    return intervals.rate(counts.num_accepted, counts.num_drafted)
 
 
-def tokens_per_target_pass(counts: AcceptanceCounts, bootstrap: Bootstrap) -> Estimate:
+def tokens_per_target_pass(counts: AcceptanceCounts, intervals: Intervals) -> Estimate:
     """Emitted tokens / all target passes, the prefill and passes without drafts among them."""
-    return bootstrap.ratio(counts.num_emitted, counts.num_passes)
+    return intervals.ratio(counts.num_emitted, counts.num_passes)
 
 
-def conditional_acceptance(counts: AcceptanceCounts, bootstrap: Bootstrap) -> list[Estimate]:
+def conditional_acceptance(counts: AcceptanceCounts, intervals: Intervals) -> list[Estimate]:
     """Of the blocks that kept i drafts and had one more, the share that kept it, by i."""
     return [
-        bootstrap.ratio(counts.num_kept[:, i], counts.num_reached[:, i])
+        intervals.rate(counts.num_kept[:, i], counts.num_reached[:, i])
         for i in range(counts.num_reached.shape[1])
     ]
 
 
-def acceptance_survival(counts: AcceptanceCounts, bootstrap: Bootstrap) -> list[Estimate]:
+def acceptance_survival(counts: AcceptanceCounts, intervals: Intervals) -> list[Estimate]:
     """Of all drafted blocks, the share that kept at least i + 1 drafts, by i.
 
     Formula: Π over j ≤ i of conditional_acceptance[j] (Kaplan and Meier 1958: blocks cut by EOS,
@@ -113,20 +119,21 @@ def acceptance_survival(counts: AcceptanceCounts, bootstrap: Bootstrap) -> list[
             curve.append(Unmeasured(reason=f"no block had a judged draft {i + 1}"))
             continue
         pairs = [
-            column[:, j]
-            for j in range(i + 1)
-            for column in (counts.num_kept, counts.num_reached)
+            column[:, j] for j in range(i + 1) for column in (counts.num_kept, counts.num_reached)
         ]
-        curve.append(bootstrap.interval(_product_of_ratios, *pairs))
+        found = intervals.smooth(_product_of_ratios, *pairs)
+        if not isinstance(found, Unmeasured):
+            found = replace(found, high=min(1.0, found.high))
+        curve.append(found)
     return curve
 
 
-def _product_of_ratios(*pairs: Floats, axis: int) -> Floats:
-    """Π Σ kept / Σ reached; a resample that never reaches a position has survival 0 there."""
-    product = np.ones(())
-    for kept, reached in zip(pairs[::2], pairs[1::2], strict=True):
-        product = product * (kept.sum(axis=axis) / np.maximum(reached.sum(axis=axis), 1))
-    return np.asarray(product)
+def _product_of_ratios(*pairs: Floats) -> float:
+    """Π Σ kept / Σ reached; where a position is never reached the curve before it is 0 already."""
+    return math.prod(
+        float(kept.sum() / max(reached.sum(), 1))
+        for kept, reached in zip(pairs[::2], pairs[1::2], strict=True)
+    )
 
 
 def refuse_uneven_sums(trial: TrialRecord) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specmeasure.estimate.bootstrap import Bootstrap, Floats
+from specmeasure.estimate.intervals import Floats, Intervals
 from specmeasure.records.estimates import Costs, Estimate, Unmeasured
 from specmeasure.records.trace import TrialRecord
 
@@ -44,43 +44,40 @@ def times(trials_by_prompt: Sequence[Sequence[TrialRecord]]) -> Times:
     )
 
 
-def decode_speedup(baseline: Times, arm: Times, bootstrap: Bootstrap) -> Estimate:
+def decode_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Estimate:
     """How many times faster the arm decodes the same prompts; above 1 speculation wins.
 
     Formula: (Σ baseline seconds / Σ baseline tokens) / (Σ arm seconds / Σ arm tokens), which is
     the ratio of decode times where both emitted the same tokens. First tokens are not counted.
     """
     return _speedup(
-        (baseline.decode_s, baseline.num_decoded, arm.decode_s, arm.num_decoded), bootstrap
+        (baseline.decode_s, baseline.num_decoded, arm.decode_s, arm.num_decoded), intervals
     )
 
 
-def end_to_end_speedup(baseline: Times, arm: Times, bootstrap: Bootstrap) -> Estimate:
+def end_to_end_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Estimate:
     """The same ratio over whole requests: both prefills and the first token included."""
     return _speedup(
-        (baseline.total_s, baseline.num_emitted, arm.total_s, arm.num_emitted), bootstrap
+        (baseline.total_s, baseline.num_emitted, arm.total_s, arm.num_emitted), intervals
     )
 
 
-def median_prompt_speedup(baseline: Times, arm: Times, bootstrap: Bootstrap) -> Estimate:
+def median_prompt_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Estimate:
     """The middle prompt's decode speedup."""
-    return bootstrap.median(_speedup_by_prompt(baseline, arm))
+    return intervals.median(_speedup_by_prompt(baseline, arm))
 
 
-def share_slower(baseline: Times, arm: Times, bootstrap: Bootstrap) -> Estimate:
+def share_slower(baseline: Times, arm: Times, intervals: Intervals) -> Estimate:
     """The share of prompts that decode slower with the arm."""
-    slower = (_speedup_by_prompt(baseline, arm) < 1).astype(np.float64)
-    return bootstrap.interval(lambda one, axis: one.mean(axis=axis), slower)
+    return intervals.share(_speedup_by_prompt(baseline, arm) < 1)
 
 
-def tpot(arm: Times, bootstrap: Bootstrap) -> Estimate:
+def tpot(arm: Times, intervals: Intervals) -> Estimate:
     """Seconds per output token after the first. Formula: Σ decode_s / Σ (tokens − 1)."""
-    return bootstrap.ratio(arm.decode_s, arm.num_decoded)
+    return intervals.ratio(arm.decode_s, arm.num_decoded)
 
 
-def costs(
-    baseline: Sequence[TrialRecord], arm: Sequence[TrialRecord]
-) -> Costs | Unmeasured:
+def costs(baseline: Sequence[TrialRecord], arm: Sequence[TrialRecord]) -> Costs | Unmeasured:
     """Decode time per target pass, split, in units of one baseline step; prefill excluded.
 
     Formula: break-even = v + c · drafts per pass + o; speedup = tokens per pass / break-even.
@@ -124,21 +121,18 @@ class _PassTotals:
         )
 
 
-def _speedup(arrays: tuple[Floats, Floats, Floats, Floats], bootstrap: Bootstrap) -> Estimate:
-    base_s, base_tokens, arm_s, arm_tokens = arrays
+def _speedup(arrays: tuple[Floats, Floats, Floats, Floats], intervals: Intervals) -> Estimate:
+    _, base_tokens, _, arm_tokens = arrays
     counted = (base_tokens > 0) & (arm_tokens > 0)
     if not counted.any():
         return Unmeasured(reason="no answer was longer than one token")
-    return bootstrap.interval(_seconds_per_token_ratio, *(one[counted] for one in arrays))
+    return intervals.smooth(_seconds_per_token_ratio, *(one[counted] for one in arrays))
 
 
 def _seconds_per_token_ratio(
-    base_s: Floats, base_tokens: Floats, arm_s: Floats, arm_tokens: Floats, axis: int
-) -> Floats:
-    return np.asarray(
-        (base_s.sum(axis=axis) / base_tokens.sum(axis=axis))
-        / (arm_s.sum(axis=axis) / arm_tokens.sum(axis=axis))
-    )
+    base_s: Floats, base_tokens: Floats, arm_s: Floats, arm_tokens: Floats
+) -> float:
+    return float((base_s.sum() / base_tokens.sum()) / (arm_s.sum() / arm_tokens.sum()))
 
 
 def _speedup_by_prompt(baseline: Times, arm: Times) -> Floats:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from specmeasure.errors import InsufficientEvidence
 from specmeasure.estimate import acceptance, latency
-from specmeasure.estimate.bootstrap import Bootstrap
 from specmeasure.estimate.drift import losslessness
+from specmeasure.estimate.intervals import Intervals
 from specmeasure.records.estimates import (
     ArmEstimates,
     Estimate,
@@ -35,7 +35,7 @@ class _Pairs:
         return _Pairs([base for base, _ in rows], [arm for _, arm in rows])
 
 
-def estimate(trace: Trace, bootstrap: Bootstrap) -> Estimates:
+def estimate(trace: Trace, intervals: Intervals) -> Estimates:
     """Everything that the trace can say, with intervals over prompts.
 
     Raises:
@@ -55,7 +55,7 @@ def estimate(trace: Trace, bootstrap: Bootstrap) -> Estimates:
         )
     num_candidates = len(plan.speculative_arms)
     candidates = [
-        _arm_estimates(arm, by_arm[baseline.name], by_arm[arm.name], bootstrap, num_candidates)
+        _arm_estimates(arm, by_arm[baseline.name], by_arm[arm.name], intervals, num_candidates)
         for arm in others
         if not arm.is_baseline
     ]
@@ -63,22 +63,22 @@ def estimate(trace: Trace, bootstrap: Bootstrap) -> Estimates:
         num_prompts=len(answered),
         num_planned_trials=trace.manifest.num_planned_trials,
         num_recorded_trials=len(trace.trials),
-        noise_floor=_noise_floor(by_arm[baseline.name], by_arm[BASELINE_AGAIN.name], bootstrap),
-        baseline=_alone(baseline, by_arm[baseline.name], bootstrap),
+        noise_floor=_noise_floor(by_arm[baseline.name], by_arm[BASELINE_AGAIN.name], intervals),
+        baseline=_alone(baseline, by_arm[baseline.name], intervals),
         arms=tuple(candidates),
-        num_bootstrap_samples=bootstrap.num_samples,
-        seed=bootstrap.seed,
+        num_resamples=intervals.num_resamples,
+        seed=intervals.seed,
     )
 
 
 def _noise_floor(
-    baseline: Sequence[TrialRecord], again: Sequence[TrialRecord], bootstrap: Bootstrap
+    baseline: Sequence[TrialRecord], again: Sequence[TrialRecord], intervals: Intervals
 ) -> Estimate:
     pairs = _pair(baseline, again)
     if not pairs.arm:
         return Unmeasured(reason="the run has no second baseline (A/A) arm")
     return latency.decode_speedup(
-        latency.times(pairs.baseline), latency.times(pairs.arm), bootstrap
+        latency.times(pairs.baseline), latency.times(pairs.arm), intervals
     )
 
 
@@ -86,13 +86,15 @@ def _arm_estimates(
     arm: Arm,
     baseline: Sequence[TrialRecord],
     trials: Sequence[TrialRecord],
-    bootstrap: Bootstrap,
+    intervals: Intervals,
     num_candidates: int,
 ) -> ArmEstimates:
-    alone = _alone(arm, trials, bootstrap)
+    alone = _alone(arm, trials, intervals)
     pairs = _pair(baseline, trials)
     if not pairs.arm:
-        raise InsufficientEvidence(f"arm {arm.name!r}: no trial of it succeeded beside the baseline")
+        raise InsufficientEvidence(
+            f"arm {arm.name!r}: no trial of it succeeded beside the baseline"
+        )
     base, spent = latency.times(pairs.baseline), latency.times(pairs.arm)
     counts = acceptance.count_acceptance(pairs.arm, arm.num_speculative_tokens)
     base_memory = _memory_bytes(baseline)
@@ -103,19 +105,19 @@ def _arm_estimates(
             if alone.memory_bytes is None or base_memory is None
             else alone.memory_bytes - base_memory
         ),
-        draft_acceptance_rate=acceptance.draft_acceptance_rate(counts, bootstrap),
-        mean_acceptance_length=acceptance.mean_acceptance_length(counts, bootstrap),
-        tokens_per_target_pass=acceptance.tokens_per_target_pass(counts, bootstrap),
-        acceptance_survival=tuple(acceptance.acceptance_survival(counts, bootstrap)),
-        conditional_acceptance=tuple(acceptance.conditional_acceptance(counts, bootstrap)),
-        decode_speedup=latency.decode_speedup(base, spent, bootstrap),
+        draft_acceptance_rate=acceptance.draft_acceptance_rate(counts, intervals),
+        mean_acceptance_length=acceptance.mean_acceptance_length(counts, intervals),
+        tokens_per_target_pass=acceptance.tokens_per_target_pass(counts, intervals),
+        acceptance_survival=tuple(acceptance.acceptance_survival(counts, intervals)),
+        conditional_acceptance=tuple(acceptance.conditional_acceptance(counts, intervals)),
+        decode_speedup=latency.decode_speedup(base, spent, intervals),
         decode_speedup_corrected=latency.decode_speedup(
-            base, spent, bootstrap.corrected(num_candidates)
+            base, spent, intervals.corrected(num_candidates)
         ),
-        end_to_end_speedup=latency.end_to_end_speedup(base, spent, bootstrap),
-        median_prompt_speedup=latency.median_prompt_speedup(base, spent, bootstrap),
-        share_slower=latency.share_slower(base, spent, bootstrap),
-        slices=_slices(arm, pairs, bootstrap),
+        end_to_end_speedup=latency.end_to_end_speedup(base, spent, intervals),
+        median_prompt_speedup=latency.median_prompt_speedup(base, spent, intervals),
+        share_slower=latency.share_slower(base, spent, intervals),
+        slices=_slices(arm, pairs, intervals),
         losslessness=losslessness(trials),
         costs=latency.costs(
             [trial for row in pairs.baseline for trial in row],
@@ -124,7 +126,7 @@ def _arm_estimates(
     )
 
 
-def _alone(arm: Arm, trials: Sequence[TrialRecord], bootstrap: Bootstrap) -> ArmEstimates:
+def _alone(arm: Arm, trials: Sequence[TrialRecord], intervals: Intervals) -> ArmEstimates:
     """What an arm's own trials say, without a partner."""
     answered = [trial for trial in trials if not trial.failed]
     rows = _by_prompt(answered)
@@ -137,16 +139,16 @@ def _alone(arm: Arm, trials: Sequence[TrialRecord], bootstrap: Bootstrap) -> Arm
         num_trials=len(trials),
         num_failed_trials=len(trials) - len(answered),
         num_emitted_tokens=sum(trial.num_emitted_tokens or 0 for trial in answered),
-        ttft_s=bootstrap.median(spent.ttft_s) if rows else nothing,
-        tpot_s=latency.tpot(spent, bootstrap) if rows else nothing,
+        ttft_s=intervals.median(spent.ttft_s) if rows else nothing,
+        tpot_s=latency.tpot(spent, intervals) if rows else nothing,
         memory_bytes=_memory_bytes(answered),
         losslessness=losslessness(trials) if arm.is_baseline else None,
     )
 
 
-def _slices(arm: Arm, pairs: _Pairs, bootstrap: Bootstrap) -> tuple[SliceEstimates, ...]:
+def _slices(arm: Arm, pairs: _Pairs, intervals: Intervals) -> tuple[SliceEstimates, ...]:
     categories = list(dict.fromkeys(trials[0].category for trials in pairs.arm))
-    look = bootstrap.corrected(len(categories))
+    look = intervals.corrected(len(categories))
     slices = []
     for category in categories:
         part = pairs.of_category(category)

@@ -111,5 +111,5 @@ class Estimates:
     noise_floor: Estimate  # baseline over baseline A/A decode time; 1.00 on a quiet machine
     baseline: ArmEstimates
     arms: tuple[ArmEstimates, ...]  # speculative arms
-    num_bootstrap_samples: int
+    num_resamples: int  # of the medians
     seed: int

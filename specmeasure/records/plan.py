@@ -28,7 +28,8 @@ class Arm:
             raise ValueError(f"arm {self.name!r}: a baseline drafts nothing, other arms K >= 1")
         if (self.method is Method.DRAFT_MODEL) != (self.draft is not None):
             raise ValueError(f"arm {self.name!r}: exactly the draft-model arms name a draft")
-        if (self.method is Method.NGRAM) != (self.max_ngram is not None):
+        sizes_given = self.max_ngram is not None and self.min_ngram is not None
+        if (self.method is Method.NGRAM) != sizes_given:
             raise ValueError(f"arm {self.name!r}: exactly the n-gram arms have n-gram sizes")
 
     @property

@@ -161,9 +161,7 @@ class _Turn:
         ]
 
     def key(self, repeat: int, arm: str) -> TrialKey:
-        return TrialKey(
-            prompt_id=self.prompt.prompt_id, turn=self.turn, repeat=repeat, arm=arm
-        )
+        return TrialKey(prompt_id=self.prompt.prompt_id, turn=self.turn, repeat=repeat, arm=arm)
 
     def _baseline_key(self) -> TrialKey:
         return self.key(0, self._recorder.plan.arms[0].name)

@@ -1,6 +1,7 @@
 """Hand-made records: three runs that end in GO, NO_GO and INCONCLUSIVE. No number was measured."""
 
 from dataclasses import replace
+from typing import Any
 
 from specmeasure.records.corpus import SkippedPrompt, SourceFile
 from specmeasure.records.decision import (
@@ -15,6 +16,7 @@ from specmeasure.records.decision import (
 from specmeasure.records.estimates import (
     ArmEstimates,
     Costs,
+    Estimate,
     Estimates,
     Interval,
     Losslessness,
@@ -45,6 +47,8 @@ from specmeasure.records.trace import (
 
 MIB = 1024 * 1024
 
+Records = tuple[Manifest, Estimates, Decision]
+
 DRAFT_4 = Arm(
     name="draft k=4", method=Method.DRAFT_MODEL, num_speculative_tokens=4, draft="models/tiny-draft"
 )
@@ -59,11 +63,13 @@ PROMPTS_RULE = "at least 20 prompts"
 NOISE_RULE = "A/A interval reaches 1 ± 0.02"
 
 
-def interval(value, low, high, *, level=0.95, num_prompts=160):
+def interval(
+    value: float, low: float, high: float, *, level: float = 0.95, num_prompts: int = 160
+) -> Interval:
     return Interval(value=value, low=low, high=high, level=level, num_prompts=num_prompts)
 
 
-def manifest(**changes):
+def manifest(**changes: Any) -> Manifest:
     plan = Plan(
         target="models/tiny-target",
         arms=(BASELINE, BASELINE_AGAIN, DRAFT_4, NGRAM_8),
@@ -110,7 +116,7 @@ def manifest(**changes):
     return replace(made, **changes)
 
 
-def model(name, *, num_parameters):
+def model(name: str, *, num_parameters: int) -> ModelFacts:
     return ModelFacts(
         name=name,
         fingerprint="4be1d0c9aa5577e3" * 4,
@@ -122,7 +128,9 @@ def model(name, *, num_parameters):
     )
 
 
-def slice_estimates(name, num_prompts, speed, tau, accepted):
+def slice_estimates(
+    name: str, num_prompts: int, speed: Estimate, tau: Estimate, accepted: Estimate
+) -> SliceEstimates:
     return SliceEstimates(
         name=name,
         num_prompts=num_prompts,
@@ -132,7 +140,7 @@ def slice_estimates(name, num_prompts, speed, tau, accepted):
     )
 
 
-def baseline():
+def baseline() -> ArmEstimates:
     return ArmEstimates(
         name="baseline",
         num_speculative_tokens=0,
@@ -146,7 +154,7 @@ def baseline():
     )
 
 
-def draft_arm(**changes):
+def draft_arm(**changes: Any) -> ArmEstimates:
     made = ArmEstimates(
         name="draft k=4",
         num_speculative_tokens=4,
@@ -225,7 +233,7 @@ def draft_arm(**changes):
     return replace(made, **changes)
 
 
-def ngram_arm(**changes):
+def ngram_arm(**changes: Any) -> ArmEstimates:
     made = ArmEstimates(
         name="ngram k=8",
         num_speculative_tokens=8,
@@ -312,7 +320,7 @@ def ngram_arm(**changes):
     return replace(made, **changes)
 
 
-def estimates(**changes):
+def estimates(**changes: Any) -> Estimates:
     made = Estimates(
         num_prompts=160,
         num_planned_trials=1280,
@@ -326,11 +334,13 @@ def estimates(**changes):
     return replace(made, **changes)
 
 
-def finding(rule, outcome, observed, *, blocks_no_go=False):
+def finding(
+    rule: str, outcome: RuleOutcome, observed: str, *, blocks_no_go: bool = False
+) -> RuleFinding:
     return RuleFinding(rule=rule, outcome=outcome, observed=observed, blocks_no_go=blocks_no_go)
 
 
-def ngram_decision():
+def ngram_decision() -> ArmDecision:
     return ArmDecision(
         arm="ngram k=8",
         verdict=Verdict.NO_GO,
@@ -348,7 +358,7 @@ def ngram_decision():
     )
 
 
-def go():
+def go() -> Records:
     """A draft model that pays on two categories of three."""
     chosen = ArmDecision(
         arm="draft k=4",
@@ -373,7 +383,7 @@ def go():
     return manifest(), estimates(), decision
 
 
-def no_go():
+def no_go() -> Records:
     """n-gram lookup alone, slower than the target."""
     plan = replace(manifest().plan, arms=(BASELINE, BASELINE_AGAIN, NGRAM_8))
     decision = Decision(
@@ -385,7 +395,7 @@ def no_go():
     return made, found, decision
 
 
-def inconclusive():
+def inconclusive() -> Records:
     """A sampled run of 24 prompts without categories that says too little."""
     plan = replace(
         manifest().plan,
@@ -432,9 +442,9 @@ def inconclusive():
     return manifest(plan=plan), made, decision
 
 
-def trial(*, with_text, arm="draft k=4"):
+def trial(*, with_text: bool, arm: str = "draft k=4") -> TrialRecord:
     """Nine tokens in four passes: prefill, a rejection, a full acceptance, a cut block."""
-    passes = (
+    passes: tuple[tuple[tuple[int, ...], tuple[int, ...], int, int, bool], ...] = (
         ((), (1,), 0, 30, False),
         ((2, 3, 4, 5), (2, 3, 6), 2, 31, False),
         ((7, 8), (7, 8, 9), 2, 34, False),
@@ -473,10 +483,10 @@ def trial(*, with_text, arm="draft k=4"):
     )
 
 
-def failed_trial():
+def failed_trial() -> TrialRecord:
     key = TrialKey(prompt_id="p-018", turn=0, repeat=1, arm="draft k=4")
     return TrialRecord(key=key, category="code", error="OutOfMemory: 12 GiB asked, 8 GiB free")
 
 
-def trace(*trials):
+def trace(*trials: TrialRecord) -> Trace:
     return Trace(manifest=manifest(num_planned_trials=3), trials=trials, sealed=False)

@@ -2,16 +2,16 @@
 
 from io import StringIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 
-def printed(renderable, *, width=100):
-    console = Console(width=width, file=StringIO())
-    console.print(renderable)
-    return console.file.getvalue()
+def printed(renderable: RenderableType, *, width: int = 100) -> str:
+    drawn = StringIO()
+    Console(width=width, file=drawn).print(renderable)
+    return drawn.getvalue()
 
 
-def styled(renderable, *, width=100):
+def styled(renderable: RenderableType, *, width: int = 100) -> list[tuple[str, str]]:
     """Pairs of text and style, blanks left out."""
     console = Console(width=width, file=StringIO(), force_terminal=True)
     segments = console.render(renderable)

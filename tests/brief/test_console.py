@@ -4,6 +4,7 @@ import pytest
 from rich.cells import cell_len
 
 from specmeasure.brief.console import summary_table
+from specmeasure.records.plan import BASELINE
 from tests.brief import examples
 from tests.brief.terminal import printed, styled
 
@@ -52,9 +53,9 @@ def test_footnotes_in_sight_only():
     assert "no block kept 7 drafts" not in text
 
 
-def renamed(name):
+def renamed(name: str) -> examples.Records:
     manifest, estimates, decision = examples.go()
-    plan = replace(manifest.plan, arms=(examples.BASELINE, replace(examples.DRAFT_4, name=name)))
+    plan = replace(manifest.plan, arms=(BASELINE, replace(examples.DRAFT_4, name=name)))
     chosen = replace(decision.arms[0], arm=name)
     return (
         replace(manifest, plan=plan),

@@ -3,11 +3,13 @@ from dataclasses import replace
 from specmeasure.brief.evidence import write_evidence, write_output_notes, write_policy_note
 from specmeasure.brief.joined import join_arms
 from specmeasure.records.corpus import SkippedPrompt
-from specmeasure.records.decision import Policy
+from specmeasure.records.decision import Decision, Policy
+from specmeasure.records.estimates import Estimates, Losslessness
+from specmeasure.records.trace import Manifest
 from tests.brief import examples
 
 
-def lines(manifest, estimates, decision):
+def lines(manifest: Manifest, estimates: Estimates, decision: Decision) -> str:
     arms = join_arms(manifest, estimates, decision)
     return "\n".join(write_evidence(manifest, estimates, decision.policy, arms))
 
@@ -54,6 +56,7 @@ def test_divergent_places_are_listed():
     """A divergence says where to look."""
     manifest, estimates, decision = examples.go()
     arm = examples.draft_arm()
+    assert isinstance(arm.losslessness, Losslessness)
     audit = replace(arm.losslessness, num_divergent=1, divergent_prompts=("p-9/0 at token 4",))
     estimates = replace(estimates, arms=(replace(arm, losslessness=audit), *estimates.arms[1:]))
     notes = write_output_notes(join_arms(manifest, estimates, decision), is_greedy=True)

@@ -3,12 +3,18 @@ from dataclasses import replace
 from specmeasure.brief.headline import Headline, routing, write_headline
 from specmeasure.brief.joined import JoinedArm, join_arms
 from specmeasure.brief.numbers import TIMES
-from specmeasure.records.decision import ArmDecision, RuleOutcome, SliceVerdict, Verdict
+from specmeasure.records.decision import (
+    ArmDecision,
+    RuleFinding,
+    RuleOutcome,
+    SliceVerdict,
+    Verdict,
+)
 from specmeasure.records.estimates import Unmeasured
 from tests.brief import examples
 
 
-def headline_arm(records) -> JoinedArm:
+def headline_arm(records: examples.Records) -> JoinedArm:
     return join_arms(*records)[0]
 
 
@@ -16,7 +22,9 @@ def spoken(headline: Headline) -> str:
     return f"{headline.verdict}: {headline.before}{headline.arm}{headline.after}"
 
 
-def decided(verdict, *findings, num_prompts_to_settle=None):
+def decided(
+    verdict: Verdict, *findings: RuleFinding, num_prompts_to_settle: int | None = None
+) -> JoinedArm:
     decision = ArmDecision(
         arm="draft k=4",
         verdict=verdict,

@@ -119,7 +119,7 @@ def test_figure_paths_become_links():
     assert "Share of blocks" not in brief
 
 
-def hostile_records():
+def hostile_records() -> examples.Records:
     manifest, estimates, decision = examples.go()
     arm = replace(
         examples.draft_arm(),
@@ -146,11 +146,11 @@ def hostile_records():
     return manifest, estimates, replace(decision, arm=HOSTILE, arms=(decided,))
 
 
-def seen(markdown):
+def seen(markdown: str) -> list[str]:
     """The text of each inline run, as a browser would show it."""
     runs = [token.children or [] for token in READER.parse(markdown) if token.type == "inline"]
     return ["".join(child.content for child in run) for run in runs]
 
 
-def cells(row):
+def cells(row: str) -> list[str]:
     return [cell.strip() for cell in row.strip("|").split("|")]

@@ -8,7 +8,7 @@ def test_control_characters_never_reach_a_terminal():
 
 def test_scripts_keep_their_letters():
     """Other scripts and their joiners are names like any other."""
-    name = "翻訳 می\u200cخواهم"
+    name = "翻訳 न\u200dम"
 
     assert name == plain(name)
 

@@ -6,13 +6,14 @@ import pytest
 from transformers import GenerationConfig
 
 from specmeasure.brief.settings import write_caveats, write_settings
-from specmeasure.records.plan import Sampling
+from specmeasure.records.plan import Arm, Sampling
+from specmeasure.records.trace import Manifest
 from tests.brief import examples
 
 TRICKY = "/srv/it's a `model`"
 
 
-def vllm_words(manifest, arm):
+def vllm_words(manifest: Manifest, arm: Arm) -> list[str]:
     return shlex.split(write_settings(manifest, arm)[0].code)
 
 

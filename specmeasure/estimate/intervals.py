@@ -1,0 +1,105 @@
+"""Confidence intervals over prompts.
+
+A prompt (conversation) is the unit: it is left out or resampled whole, with everything every arm
+did on it. Ratios of sums take jackknife-t intervals: on simulated workloads with heavy-tailed
+lengths they cover 92-95 % from 5 to 200 prompts at nominal 95 %, where BCa bootstrap intervals
+cover 80-91 % (reports/LOG.md). Medians take the percentile bootstrap, shares of prompts Wilson's.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from specmeasure.records.estimates import Estimate, Interval, Unmeasured
+
+Floats = NDArray[np.float64]
+Statistic = Callable[..., float]  # of per-prompt arrays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intervals:
+    """How intervals are made."""
+
+    level: float = 0.95
+    num_resamples: int = 5000  # of the median's bootstrap
+    seed: int = 0
+
+    def corrected(self, num_looks: int) -> "Intervals":
+        """The level at which ``num_looks`` intervals hold together (Bonferroni)."""
+        return replace(self, level=1 - (1 - self.level) / max(1, num_looks))
+
+    def smooth(self, statistic: Statistic, *arrays: Floats) -> Estimate:
+        """A smooth function of sums over per-prompt arrays [n].
+
+        Student's t on the delete-one-prompt jackknife's standard error (Tukey 1958). No bound
+        lies below 0: everything estimated here is a rate, a ratio or a time.
+        """
+        num_prompts = len(arrays[0])
+        if num_prompts < 2:
+            return too_few(num_prompts)
+        value = float(statistic(*arrays))
+        left_out = np.array(
+            [statistic(*(np.delete(one, place) for one in arrays)) for place in range(num_prompts)]
+        )
+        squares = float(((left_out - left_out.mean()) ** 2).sum())
+        error = np.sqrt((num_prompts - 1) / num_prompts * squares)
+        reach = float(stats.t.ppf((1 + self.level) / 2, num_prompts - 1) * error)
+        return self._interval(value, max(0.0, value - reach), value + reach, num_prompts)
+
+    def ratio(self, numerators: Floats, denominators: Floats) -> Estimate:
+        """Σ numerators / Σ denominators; prompts with nothing to count are left out."""
+        counted = denominators > 0
+        if not counted.any():
+            return Unmeasured(reason="nothing was counted")
+        return self.smooth(
+            lambda top, bottom: top.sum() / bottom.sum(), numerators[counted], denominators[counted]
+        )
+
+    def rate(self, numerators: Floats, denominators: Floats) -> Estimate:
+        """A ratio of counts that cannot pass 1."""
+        found = self.ratio(numerators, denominators)
+        return replace(found, high=min(1.0, found.high)) if isinstance(found, Interval) else found
+
+    def median(self, values: Floats) -> Estimate:
+        """The median over prompts: percentile bootstrap (Efron 1979)."""
+        if len(values) < 2:
+            return too_few(len(values))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # equal values: the interval has no width
+            found = stats.bootstrap(
+                (values,),
+                np.median,
+                n_resamples=self.num_resamples,
+                batch=max(1, 2_000_000 // len(values)),
+                confidence_level=self.level,
+                method="percentile",
+                rng=np.random.default_rng(self.seed),
+            ).confidence_interval
+        return self._interval(
+            float(np.median(values)), float(found.low), float(found.high), len(values)
+        )
+
+    def share(self, flags: NDArray[np.bool_]) -> Estimate:
+        """The share of prompts for which something holds (Wilson 1927)."""
+        if len(flags) < 2:
+            return too_few(len(flags))
+        test = stats.binomtest(int(flags.sum()), len(flags))
+        bounds = test.proportion_ci(confidence_level=self.level, method="wilson")
+        return self._interval(float(flags.mean()), bounds.low, bounds.high, len(flags))
+
+    def _interval(self, value: float, low: float, high: float, num_prompts: int) -> Interval:
+        return Interval(
+            value=value,
+            low=min(low, value),  # bounds can pass the estimate by a rounding error
+            high=max(high, value),
+            level=self.level,
+            num_prompts=num_prompts,
+        )
+
+
+def too_few(num_prompts: int) -> Unmeasured:
+    return Unmeasured(reason=f"an interval needs 2 prompts or more, this has {num_prompts}")
