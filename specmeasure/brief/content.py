@@ -73,7 +73,7 @@ def brief_content(manifest: Manifest, estimates: Estimates, decision: Decision) 
         positions=position_table(chosen.estimates, notes),
         costs=cost_table(arms),
         why=_why(chosen),
-        output=output_table(arms),
+        output=output_table([estimates.baseline, *(arm.estimates for arm in arms)]),
         output_notes=write_output_notes(arms, is_greedy=is_greedy),
         evidence=write_evidence(manifest, estimates, decision.policy, arms),
         footnotes=notes.lines,

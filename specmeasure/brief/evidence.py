@@ -48,12 +48,12 @@ def write_output_notes(arms: Sequence[JoinedArm], *, is_greedy: bool) -> tuple[s
     counted = {name: audit for name, audit in audits.items() if isinstance(audit, Losslessness)}
     missing = [audit.reason for audit in audits.values() if isinstance(audit, Unmeasured)]
     notes = [
-        f"Divergent: {name} in {', '.join(map(plain, audit.divergent_prompts))}, by more than "
-        "rounding explains."
+        f"Divergent by more than rounding explains, with {name}: "
+        f"{'; '.join(map(plain, audit.divergent_prompts))}."
         for name, audit in counted.items()
         if audit.divergent_prompts
     ]
-    notes += [f"Not audited token by token: {_clause(why)}." for why in dict.fromkeys(missing)]
+    notes += [f"Not audited: {_clause(why)}." for why in dict.fromkeys(missing)]
     if counted:
         notes.append(
             "A near-tie is a token whose rival scored within the rounding noise of the target's "
@@ -63,8 +63,8 @@ def write_output_notes(arms: Sequence[JoinedArm], *, is_greedy: bool) -> tuple[s
         notes.append("Not audited: the run holds no audit.")
     if not is_greedy:
         notes.append(
-            "Two correct sampled runs draw different texts. The verification rule keeps the "
-            "target's distribution in exact arithmetic; this run did not test that it does."
+            "The verification rule keeps the target's distribution in exact arithmetic; this run "
+            "did not test that it does."
         )
     return tuple(notes)
 
@@ -86,10 +86,11 @@ def _resampling(estimates: Estimates, arms: Sequence[JoinedArm]) -> str:
     ]
     others = levels(arm.estimates.end_to_end_speedup for arm in arms) or level(0.95)
     said = "; ".join(part for part in (f"level {others}", *looks) if part)
-    resamples = count(estimates.num_bootstrap_samples, "resample")
+    resamples = count(estimates.num_resamples, "resample")
     return (
-        f"{count(estimates.num_prompts, 'prompt')}, each one cluster. Intervals are a paired "
-        f"cluster bootstrap over prompts ({resamples}, seed {estimates.seed}): {said}."
+        f"{count(estimates.num_prompts, 'prompt')}, each one cluster that is left out or resampled "
+        f"whole with all arms' trials. Intervals: jackknife-t for ratios, bootstrap for medians "
+        f"({resamples}, seed {estimates.seed}), Wilson's for shares of prompts; {said}."
     )
 
 

@@ -28,7 +28,8 @@ class Headline:
 
 def write_headline(verdict: Verdict, arm: JoinedArm) -> Headline:
     """The verdict with the number or the rule that decided it."""
-    decisive = _decisive_reason(verdict, arm.decision)
+    finding = _decisive_finding(verdict, arm.decision)
+    decisive = _reason(finding)
     match verdict:
         case Verdict.GO:
             before, after = (
@@ -40,7 +41,7 @@ def write_headline(verdict: Verdict, arm: JoinedArm) -> Headline:
         case Verdict.NO_GO:
             before, after = "leave speculation off; ", f" failed on {decisive}"
         case Verdict.INCONCLUSIVE:
-            before, after = "", f" is open on {decisive}; {_what_settles(arm.decision)}"
+            before, after = "", f" is open on {decisive}; {_what_settles(finding, arm.decision)}"
     return Headline(verdict=verdict, before=before, arm=plain(arm.plan.name), after=after)
 
 
@@ -67,8 +68,7 @@ def routing(slices: Sequence[SliceVerdict]) -> str | None:
     return "; ".join(said) + (": route" if split else "")
 
 
-def _decisive_reason(verdict: Verdict, decision: ArmDecision) -> str:
-    finding = _decisive_finding(verdict, decision)
+def _reason(finding: RuleFinding | None) -> str:
     if finding is None:
         return "no rule of the policy"
     return f"“{plain(finding.rule)}” with {plain(finding.observed)}"
@@ -83,8 +83,9 @@ def _decisive_finding(verdict: Verdict, decision: ArmDecision) -> RuleFinding | 
     return next(iter(failed + still_open), None)
 
 
-def _what_settles(decision: ArmDecision) -> str:
-    if decision.num_prompts_to_settle is None:
+def _what_settles(finding: RuleFinding | None, decision: ArmDecision) -> str:
+    has_failed = finding is not None and finding.outcome is RuleOutcome.FAILED
+    if decision.num_prompts_to_settle is None or has_failed:
         return "more prompts would not settle it"
     return f"about {count(decision.num_prompts_to_settle, 'prompt')} in all would settle it"
 
@@ -119,9 +120,9 @@ def _yield_clause(arm: JoinedArm) -> str:
 def _conclusion(verdict: Verdict, decision: ArmDecision) -> str:
     match verdict:
         case Verdict.GO:
-            said = "Every rule of the policy holds at the pessimistic end of its interval"
+            said = "Every rule of the policy holds at the pessimistic end of the evidence"
         case Verdict.NO_GO:
-            said = "A rule of the policy fails even at the optimistic end of its interval"
+            said = "A rule of the policy fails even at the optimistic end of the evidence"
         case Verdict.INCONCLUSIVE:
             said = "The evidence neither meets every rule of the policy nor breaks one for good"
     split = routing(decision.slices)

@@ -1,7 +1,8 @@
 """How numbers are spoken: never more digits than the interval supports, never one for "unknown".
 
-The last digit shown is between a tenth and a hundredth of the interval's width. Bounds are rounded
-to nearest, so a bound within half a last digit of a threshold can print as the threshold.
+The last digit shown is between a tenth and a hundredth of the interval's width. Speedups alone have
+two decimals always, as their thresholds and the decision's findings do. Bounds are rounded to
+nearest, so a bound within half a last digit of a threshold can print as the threshold.
 """
 
 import math
@@ -15,18 +16,23 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def speedup(estimate: Estimate | None) -> str:
-    """A ratio of times with its interval."""
-    return _spoken(estimate, lambda interval: _factor(interval, at_most=2, unit=TIMES))
+    """A ratio of times with its interval, in hundredths."""
+    return _spoken(estimate, lambda interval: _factor(interval, digits=2, unit=TIMES))
 
 
 def noise(estimate: Estimate | None) -> str:
     """A ratio of times that should be 1, so its third decimal matters."""
-    return _spoken(estimate, lambda interval: _factor(interval, at_most=3, unit=TIMES))
+    return _spoken(
+        estimate,
+        lambda interval: _factor(interval, digits=_digits(interval, at_most=3), unit=TIMES),
+    )
 
 
 def quantity(estimate: Estimate | None) -> str:
     """A number without a unit, such as tokens per target pass."""
-    return _spoken(estimate, lambda interval: _factor(interval, at_most=2))
+    return _spoken(
+        estimate, lambda interval: _factor(interval, digits=_digits(interval, at_most=2))
+    )
 
 
 def rate(estimate: Estimate | None) -> str:
@@ -105,8 +111,11 @@ def _spoken(estimate: Estimate | None, speak: Callable[[Interval], str]) -> str:
             return speak(estimate)
 
 
-def _factor(interval: Interval, *, at_most: int, unit: str = "") -> str:
-    digits = _supported_digits(interval.high - interval.low, at_most=at_most)
+def _digits(interval: Interval, *, at_most: int) -> int:
+    return _supported_digits(interval.high - interval.low, at_most=at_most)
+
+
+def _factor(interval: Interval, *, digits: int, unit: str = "") -> str:
     bounds = f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
     return f"{interval.value:.{digits}f}{unit} {bounds}"
 

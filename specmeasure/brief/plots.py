@@ -70,19 +70,22 @@ def _acceptance_chart(arms: Sequence[ArmEstimates], looks: Mapping[str, Look]) -
 def _speedup_chart(
     arms: Sequence[ArmEstimates], decision: Decision, looks: Mapping[str, Look]
 ) -> "Figure":
-    names = _categories(arms[0])
+    names, demanded = _categories(arms[0]), decision.policy.min_decode_speedup
     figure, axes = blank_figure(height=1.3 + len(names) * (0.2 + 0.14 * len(arms)))
     for index, arm in enumerate(arms):
         rows = {
             row + _spread(index, len(arms), 0.7 / len(arms)): _speedups(arm).get(name)
             for row, name in enumerate(names)
         }
-        _draw_speedups(axes, arm.name, rows, looks[arm.name])
-    _draw_thresholds(axes, decision.policy.min_decode_speedup)
+        _draw_speedups(axes, arm.name, rows, looks[arm.name], demanded=demanded)
+    _draw_thresholds(axes, demanded)
     drawn = [estimate for arm in arms for estimate in _speedups(arm).values()]
     labels = [shortened(name or "all prompts", at_most=28) for name in names]
     axes.set_yticks(range(len(names)), labels)
     axes.set_ylim(len(names) - 0.5, -0.5)
+    fastest = max(estimate.value for estimate in drawn if isinstance(estimate, Interval))
+    left, right = axes.get_xlim()
+    axes.set_xlim(max(left, 0), min(right, 2 * max(fastest, demanded)))  # wide intervals run off
     axes.set_xlabel(f"Decode speedup over the target alone ({TIMES}), {_levels(drawn)} intervals")
     axes.grid(axis="x", alpha=0.3)
     if len(looks) > 1:
@@ -113,7 +116,7 @@ def _draw_survival(axes: "Axes", arm: ArmEstimates, look: Look, *, shift: float)
 
 
 def _draw_speedups(
-    axes: "Axes", name: str, rows: Mapping[float, Estimate | None], look: Look
+    axes: "Axes", name: str, rows: Mapping[float, Estimate | None], look: Look, *, demanded: float
 ) -> None:
     dots = {row: estimate for row, estimate in rows.items() if isinstance(estimate, Interval)}
     axes.errorbar(
@@ -132,7 +135,7 @@ def _draw_speedups(
     for row in [row for row in rows if row not in dots]:
         axes.annotate(
             "not measured",
-            (1.0, row),
+            (max(1.0, demanded), row),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
@@ -141,10 +144,10 @@ def _draw_speedups(
         )
 
 
-def _draw_thresholds(axes: "Axes", min_speedup: float) -> None:
+def _draw_thresholds(axes: "Axes", demanded: float) -> None:
     axes.axvline(1.0, color=_GREY, linewidth=1)
-    axes.axvline(min_speedup, color=_GREY, linewidth=1, linestyle="--")
-    for place, said, side in ((1.0, "no gain ", "right"), (min_speedup, " demanded", "left")):
+    axes.axvline(demanded, color=_GREY, linewidth=1, linestyle="--")
+    for place, said, side in ((1.0, "no gain ", "right"), (demanded, " demanded", "left")):
         axes.annotate(
             said,
             (place, 1.0),
@@ -170,12 +173,14 @@ def _speedup_title(arm: ArmEstimates, decision: Decision) -> str:
     verdicts = [s.verdict for d in decision.arms if d.arm == arm.name for s in d.slices]
     if not verdicts:
         return f"{name}: {speedup(published_speedup(arm))} over all prompts"
-    num_paying = verdicts.count(Verdict.GO)
-    where = f"{num_paying} of {count(len(verdicts), 'category')}"
-    if num_paying in (0, len(verdicts)):
-        where = "every category" if num_paying else "no category"
-    shown = f" (largest {_MOST_CATEGORIES} shown)" if len(verdicts) > _MOST_CATEGORIES else ""
-    return f"{name} clears the bar in {where}{shown}"
+    num_met, num_failed, num_open = (verdicts.count(verdict) for verdict in Verdict)
+    parts = [
+        f"{name} clears the bar in {num_met} of {count(len(verdicts), 'category')}",
+        f"misses it in {num_failed}" if num_failed else "",
+        f"open in {num_open}" if num_open else "",
+        f"largest {_MOST_CATEGORIES} shown" if len(verdicts) > _MOST_CATEGORIES else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _speedups(arm: ArmEstimates) -> dict[str | None, Estimate | None]:

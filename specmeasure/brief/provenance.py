@@ -62,7 +62,7 @@ def _model(model: ModelFacts) -> str:
 
 def _prompts(corpus: CorpusFacts) -> str:
     places = [f.path for f in corpus.files] or list(corpus.sources)
-    options = [f"{plain(k)}={plain(str(v))}" for k, v in corpus.options.items() if v is not None]
+    options = [f"{plain(k)}={plain(str(v))}" for k, v in corpus.options.items() if v]
     return ", ".join(
         [
             f"{count(corpus.num_prompts)} from {listed([plain(p) for p in places], at_most=4)}",

@@ -21,10 +21,10 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 def trials_table(trace: Trace) -> Table:
     """One row a trial. Ids, lengths and times; never text."""
-    planned = trace.manifest.num_planned_trials
+    planned = count(trace.manifest.num_planned_trials, "planned trial")
     state = "sealed" if trace.sealed else "not sealed: the run can be resumed"
     table = Table(
-        caption=Text(f"{count(len(trace.trials))} of {count(planned, 'planned trial')}, {state}"),
+        caption=Text(f"{count(len(trace.trials))} of {planned}, {state}"),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),

@@ -93,9 +93,9 @@ class Intervals:
 
     def _interval(self, value: float, low: float, high: float, num_prompts: int) -> Interval:
         return Interval(
-            value=value,
-            low=min(low, value),  # bounds can pass the estimate by a rounding error
-            high=max(high, value),
+            value=float(value),
+            low=float(min(low, value)),  # bounds can pass the estimate by a rounding error
+            high=float(max(high, value)),
             level=self.level,
             num_prompts=num_prompts,
         )

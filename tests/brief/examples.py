@@ -151,6 +151,17 @@ def baseline() -> ArmEstimates:
         ttft_s=interval(0.0182, 0.0176, 0.0189),
         tpot_s=interval(0.01231, 0.01222, 0.01240),
         memory_bytes=14 * MIB,
+        losslessness=Losslessness(
+            num_trials=320,
+            num_identical=317,
+            num_near_tie=3,
+            num_divergent=0,
+            num_checked_tokens=30_112,
+            num_differing_from_baseline=0,
+            worst_delta=0.000021,
+            worst_noise=0.000034,
+            divergent_prompts=(),
+        ),
     )
 
 
@@ -328,7 +339,7 @@ def estimates(**changes: Any) -> Estimates:
         noise_floor=interval(1.0034, 0.9941, 1.0127),
         baseline=baseline(),
         arms=(draft_arm(), ngram_arm()),
-        num_bootstrap_samples=10_000,
+        num_resamples=5000,
         seed=0,
     )
     return replace(made, **changes)
@@ -411,7 +422,7 @@ def inconclusive() -> Records:
         median_prompt_speedup=Unmeasured(reason="sampled texts differ in length, so no pairs"),
         share_slower=Unmeasured(reason="sampled texts differ in length, so no pairs"),
         slices=(),
-        losslessness=Unmeasured(reason="this is a sampled run."),
+        losslessness=Unmeasured(reason="only greedy runs are audited token by token"),
         costs=Unmeasured(reason="no pass without drafts was timed"),
     )
     decision = Decision(
@@ -437,6 +448,7 @@ def inconclusive() -> Records:
         num_planned_trials=48,
         num_recorded_trials=47,
         noise_floor=Unmeasured(reason="the plan has no A/A arm"),
+        baseline=replace(baseline(), losslessness=arm.losslessness),
         arms=(arm,),
     )
     return manifest(plan=plan), made, decision

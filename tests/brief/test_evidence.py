@@ -57,16 +57,16 @@ def test_divergent_places_are_listed():
     manifest, estimates, decision = examples.go()
     arm = examples.draft_arm()
     assert isinstance(arm.losslessness, Losslessness)
-    audit = replace(arm.losslessness, num_divergent=1, divergent_prompts=("p-9/0 at token 4",))
+    audit = replace(arm.losslessness, num_divergent=1, divergent_prompts=("p-9, turn 1, token 4",))
     estimates = replace(estimates, arms=(replace(arm, losslessness=audit), *estimates.arms[1:]))
     notes = write_output_notes(join_arms(manifest, estimates, decision), is_greedy=True)
 
-    assert notes[0].startswith("Divergent: draft k=4 in p-9/0 at token 4")
+    assert notes[0].endswith("with draft k=4: p-9, turn 1, token 4.")
 
 
 def test_sampled_runs_claim_no_audit():
     """A sampled run says that its output was not checked, and why."""
     notes = write_output_notes(join_arms(*examples.inconclusive()), is_greedy=False)
 
-    assert "Not audited token by token: this is a sampled run." == notes[0]
+    assert "Not audited: only greedy runs are audited token by token." == notes[0]
     assert "did not test" in notes[1]

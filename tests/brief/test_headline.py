@@ -59,9 +59,11 @@ def test_inconclusive_names_the_rule_that_caps_it():
         Verdict.INCONCLUSIVE,
         examples.finding("fast enough", RuleOutcome.OPEN, "1.1"),
         examples.finding("quiet machine", RuleOutcome.FAILED, "noisy", blocks_no_go=True),
+        num_prompts_to_settle=230,
     )
+    said = spoken(write_headline(Verdict.INCONCLUSIVE, arm))
 
-    assert "“quiet machine” with noisy" in spoken(write_headline(Verdict.INCONCLUSIVE, arm))
+    assert "“quiet machine” with noisy; more prompts would not settle it" in said
 
 
 def test_inconclusive_says_how_many_prompts_settle_it():

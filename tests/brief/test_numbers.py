@@ -22,13 +22,18 @@ SPEAKERS = (speedup, noise, quantity, rate, seconds)
 
 
 def test_speedup_has_two_decimals():
-    """An interval of 0.14 supports hundredths."""
+    """Value, unit, bounds."""
     assert f"1.42{TIMES} [1.35, 1.49]" == speedup(interval(1.4193, 1.3512, 1.4899))
 
 
-def test_wide_speedup_has_one_decimal():
+def test_wide_speedup_keeps_two_decimals():
+    """A bound is compared with a threshold in hundredths, however wide the interval."""
+    assert f"2.41{TIMES} [1.08, 4.13]" == speedup(interval(2.413, 1.083, 4.127))
+
+
+def test_wide_quantity_has_one_decimal():
     """An interval of 3 does not support hundredths."""
-    assert f"2.4{TIMES} [1.1, 4.1]" == speedup(interval(2.413, 1.083, 4.127))
+    assert "2.4 [1.1, 4.1]" == quantity(interval(2.413, 1.083, 4.127))
 
 
 def test_noise_has_three_decimals():

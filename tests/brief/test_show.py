@@ -113,7 +113,7 @@ def test_one_row_a_trial():
     rows = [line.split() for line in text.splitlines() if line.strip().startswith("p-")]
 
     assert ["9", "4", "6/8", "18.2", "ms", "61.3", "ms", "eos", "1", "suspect"] == rows[0][5:]
-    assert ["–", "–", "–", "–", "–", "failed:", "–"] == rows[1][5:]  # noqa: RUF001
+    assert ["–", "–", "–", "–", "–", "failed:", "–"] == rows[1][5:]
     assert max(map(cell_len, text.splitlines())) <= 100
     assert "2 of 3 planned trials, not sealed" in text
 
