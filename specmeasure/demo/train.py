@@ -143,9 +143,6 @@ def train_tokenizer(docs: list[str], vocab_size: int) -> PreTrainedTokenizerFast
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         ),
     )
-    bpe.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, 1)]
-    )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=BOS,
@@ -154,6 +151,14 @@ def train_tokenizer(docs: list[str], vocab_size: int) -> PreTrainedTokenizerFast
         clean_up_tokenization_spaces=False,
     )
     tokenizer.add_special_tokens({"additional_special_tokens": specials[3:]})
+    return tokenizer
+
+
+def with_formats(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """BOS before raw text, and the chat template that the documents are written in."""
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, 1)]
+    )
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.model_max_length = 1024
     return tokenizer
@@ -367,7 +372,7 @@ def main() -> None:
     random.Random(options.seed + 1).shuffle(every)
 
     start: Path | None = options.start_from
-    tokenizer = (
+    tokenizer = with_formats(
         PreTrainedTokenizerFast.from_pretrained(start / "target")
         if start
         else train_tokenizer(every, options.vocab)

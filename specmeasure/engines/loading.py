@@ -196,12 +196,8 @@ def _explained(name: str, role: str) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(f"{role} {name}: {str(error).splitlines()[0]}") from error
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+    except Exception as error:  # loaders of hubs, configs and weights share no base class
         raise _explanation(name, role, error) from error
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise ModelError(f"{role} {name}: damaged weights ({error}). Download it again.") from error
 
 
 def _explanation(name: str, role: str, error: Exception) -> ModelError:
@@ -218,6 +214,8 @@ def _explanation(name: str, role: str, error: Exception) -> ModelError:
             f"{role} {name}: no safetensors weights were found. Pickled weights can run code when "
             "read; convert them, or pass --allow-pickle if you trust their source."
         )
+    if any(type(cause).__name__ == "SafetensorError" for cause in _causes(error)):
+        return ModelError(f"{role} {name}: damaged weights ({text}). Download it again.")
     if "trust_remote_code" in text:
         return UnsafeWeights(
             f"{role} {name}: the model brings its own code. Pass --trust-remote-code if you trust "

@@ -1,0 +1,277 @@
+"""A plan carried out without interruption."""
+
+from dataclasses import replace
+
+import pytest
+
+from specmeasure.errors import ModelError, OutOfMemory, UnreadableCorpus
+from specmeasure.records.plan import BASELINE, Sampling
+from specmeasure.run.recorder import Recorder, ids_hash, trial_seed
+from tests.fakes import (
+    DRAFT_2,
+    DRAFT_4,
+    NGRAM_4,
+    FakeEngine,
+    MemoryJournal,
+    make_chat,
+    make_plan,
+    make_prompts,
+    planned_keys,
+    recorded_trace,
+)
+
+SAMPLED = Sampling(temperature=0.8)
+
+
+def record(engine, prompts, on_trial=lambda _: None):
+    journal = MemoryJournal()
+    Recorder(engine.plan, engine, journal, on_trial=on_trial).record(prompts)
+    return journal.trials
+
+
+def of_arm(trials, arm):
+    return [trial for key, trial in trials.items() if key.arm == arm]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), SAMPLED])
+def test_every_planned_trial_is_recorded_once(sampling):
+    """Prompts × turns × repeats × arms, none left out, none twice."""
+    plan = make_plan(BASELINE, DRAFT_4, NGRAM_4, num_repeats=2, sampling=sampling)
+    prompts = [*make_prompts(5), make_chat("talk", 3)]
+    told = []
+
+    trials = record(FakeEngine(plan=plan), prompts, told.append)
+
+    assert sorted(planned_keys(plan, prompts)) == sorted(trials) == sorted(told)
+
+
+def test_a_trial_keeps_what_the_engine_saw():
+    """Counts, times, memory and hash of a record are the observation's."""
+    engine = FakeEngine(plan=make_plan())
+    prompts = make_prompts(1)
+
+    (trial,) = of_arm(record(engine, prompts), "draft k=4")
+    seen = engine.observe(engine.context_ids(prompts[0], []), DRAFT_4, seed=engine.calls[1].seed)
+
+    assert len(seen.token_ids) == trial.num_emitted_tokens
+    assert ids_hash(seen.token_ids) == trial.ids_hash
+    assert (seen.ttft_s, seen.decode_s) == (trial.ttft_s, trial.decode_s)
+    assert (seen.model_bytes, seen.cache_bytes) == (trial.model_bytes, trial.cache_bytes)
+    assert [(b.num_draft_tokens, b.verify_s) for b in seen.blocks] == [
+        (b.num_draft_tokens, b.verify_s) for b in trial.blocks
+    ]
+
+
+def test_arms_agree_when_greedy():
+    """All arms give one prompt the same answer; only blocks and times differ."""
+    trials = record(FakeEngine(plan=make_plan(BASELINE, DRAFT_4, DRAFT_2, NGRAM_4)), make_prompts(6))
+
+    assert 6 == len({(trial.key.prompt_id, trial.ids_hash) for trial in trials.values()})
+
+
+def test_a_failure_is_a_row():
+    """A prompt that breaks the engine leaves rows with the error, and the next prompts run."""
+    plan = make_plan()
+    engine = FakeEngine(plan=plan, failures={"p1": RuntimeError("mask\n  does not fit")})
+
+    trials = record(engine, make_prompts(4))
+
+    failed = [trial for trial in trials.values() if trial.failed]
+    assert ["p1"] * 3 == [trial.key.prompt_id for trial in failed]
+    assert {"RuntimeError: mask does not fit"} == {trial.error for trial in failed}
+    assert {()} == {trial.blocks for trial in failed}
+    assert 9 == sum(trial.audit is not None for trial in trials.values())
+
+
+def test_a_long_error_is_cut():
+    """An error that quotes a whole prompt does not bring it into the trace."""
+    engine = FakeEngine(plan=make_plan(), failures={"p0": RuntimeError("x" * 10_000)})
+
+    assert {300} == {len(trial.error) for trial in record(engine, make_prompts(1)).values()}
+
+
+def test_one_arm_fails_alone():
+    """Where one arm fails, the others are recorded and audited."""
+    engine = FakeEngine(
+        plan=make_plan(),
+        failures={"p0": RuntimeError("no")},
+        failing_arms=frozenset({"draft k=4"}),
+    )
+
+    trials = record(engine, make_prompts(1))
+
+    assert ["baseline", "baseline A/A"] == sorted(k.arm for k, t in trials.items() if t.audit)
+
+
+@pytest.mark.parametrize("error", [ModelError("weights are NaN"), OutOfMemory("no room")])
+def test_a_broken_model_stops_the_run(error):
+    """What the engine reports as broken will not mend on the next prompt."""
+    engine = FakeEngine(plan=make_plan(), failures={"p1": error})
+    journal = MemoryJournal()
+
+    with pytest.raises(ModelError):
+        Recorder(engine.plan, engine, journal).record(make_prompts(3))
+
+    assert {"p0"} == {key.prompt_id for key in journal.trials}
+
+
+def test_an_unreadable_prompt_is_a_row():
+    """A prompt that the chat template refuses fails alone, in the template's words."""
+    engine = FakeEngine(plan=make_plan(), failures={"p0": UnreadableCorpus("no system role")})
+
+    trials = record(engine, make_prompts(2))
+
+    assert {"p0": "no system role", "p1": None} == {
+        key.prompt_id: trial.error for key, trial in trials.items()
+    }
+
+
+def test_a_prompt_beyond_the_context_is_a_row():
+    """A turn that cannot fit is not decoded; the row names its line, its need and the limit."""
+    engine = FakeEngine(plan=make_plan(max_new_tokens=20), max_context=24)
+
+    trials = record(engine, make_prompts(4))
+
+    errors = {trial.error for trial in trials.values() if trial.failed}
+    assert {"prompts.jsonl:4: turn 1 needs 25 tokens of context, the models hold 24"} == errors
+    assert 3 * 3 == len(engine.calls)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), SAMPLED])
+def test_all_arms_continue_the_baseline(sampling):
+    """Every arm's later turn follows the reply of the baseline's first repeat."""
+    plan = make_plan(num_repeats=2, sampling=sampling)
+    engine = FakeEngine(plan=plan)
+    talk = make_chat("talk", 2)
+
+    record(engine, [talk])
+
+    first, second = engine.calls[:6], engine.calls[6:]
+    baseline = next(call for call in first if call.arm == "baseline")
+    answer = engine.observe(baseline.context_ids, BASELINE, seed=baseline.seed).token_ids
+    expected = tuple(engine.context_ids(talk, [engine.reply_text(answer)]))
+    assert [expected] * 6 == [call.context_ids for call in second]
+
+
+def test_a_failed_baseline_ends_a_conversation():
+    """Without the baseline's reply the later turns are rows that say so."""
+    plan = make_plan()
+    engine = FakeEngine(
+        plan=plan, failures={"talk": RuntimeError("no")}, failing_arms=frozenset({"baseline"})
+    )
+
+    trials = record(engine, [make_chat("talk", 3), *make_prompts(1)])
+
+    reasons = {trial.error for key, trial in trials.items() if key.turn > 0}
+    assert {
+        f"talks.jsonl:talk: turn {turn} follows a reply that the baseline did not give"
+        for turn in (2, 3)
+    } == reasons
+    assert 1 + 6 == sum(trial.failed for trial in trials.values())
+    assert not any(trial.failed for key, trial in trials.items() if key.prompt_id == "p0")
+
+
+def test_a_failed_draft_does_not_end_a_conversation():
+    """The later turns need the baseline's reply only."""
+    engine = FakeEngine(
+        plan=make_plan(),
+        failures={"talk": RuntimeError("no")},
+        failing_arms=frozenset({"draft k=4"}),
+    )
+
+    trials = record(engine, [make_chat("talk", 2)])
+
+    assert {"draft k=4"} == {key.arm for key, trial in trials.items() if trial.failed}
+
+
+def test_equal_answers_share_an_audit():
+    """The target reads an answer once, however many arms gave it."""
+    engine = FakeEngine(plan=make_plan(num_repeats=2))
+
+    trials = record(engine, make_prompts(5))
+
+    assert 5 == engine.num_audits
+    assert all(trial.audit is not None for trial in trials.values())
+
+
+def test_an_audit_names_the_first_difference_from_the_baseline():
+    """A wrong token is suspect to the target, and marked as a divergence from the baseline."""
+    engine = FakeEngine(plan=make_plan(), broken_arms=frozenset({"draft k=4"}))
+
+    trials = record(engine, make_prompts(1))
+
+    (wrong,) = of_arm(trials, "draft k=4")
+    (right,) = of_arm(trials, "baseline A/A")
+    assert (0, 0) == (wrong.audit.baseline_divergence, wrong.audit.suspects[0].index)
+    assert (None, ()) == (right.audit.baseline_divergence, right.audit.suspects)
+
+
+def test_sampled_answers_are_not_audited():
+    """A sampled answer need not be the argmax, so no audit is asked for."""
+    engine = FakeEngine(plan=make_plan(sampling=SAMPLED))
+
+    trials = record(engine, make_prompts(3))
+
+    assert 0 == engine.num_audits
+    assert {None} == {trial.audit for trial in trials.values()}
+
+
+def test_warm_up_decodes_and_records_nothing():
+    """Every arm runs on the shortest, the middle and the longest prompt before the first trial."""
+    engine = FakeEngine(plan=make_plan())
+    journal = MemoryJournal()
+    prompts = make_prompts(5)
+
+    Recorder(engine.plan, engine, journal).warm_up(prompts)
+
+    lengths = [len(call.context_ids) for call in engine.calls]
+    assert [2] * 3 + [4] * 3 + [6] * 3 == lengths
+    assert {} == journal.trials
+
+
+def test_ids_are_not_kept_by_default():
+    """Token ids are text to whoever has the tokenizer: the records hold counts and a digest."""
+    trials = recorded_trace(FakeEngine(plan=make_plan()), make_prompts(3)).trials
+
+    assert {None} == {ids for trial in trials for ids in (trial.token_ids, trial.prompt_ids)}
+    assert {None} == {
+        ids for t in trials for block in t.blocks for ids in (block.draft_ids, block.emitted_ids)
+    }
+
+
+def test_ids_are_kept_on_request():
+    """With include_text the blocks' ids add up to the answer that was hashed."""
+    engine = FakeEngine(plan=make_plan(include_text=True))
+    prompts = make_prompts(3)
+
+    for trial in recorded_trace(engine, prompts).trials:
+        emitted = [token for block in trial.blocks for token in block.emitted_ids]
+        assert list(trial.token_ids) == emitted
+        assert trial.ids_hash == ids_hash(emitted)
+        assert all(len(block.draft_ids) == block.num_draft_tokens for block in trial.blocks)
+
+
+def test_seeds_differ_between_trials():
+    """No two trials of a run share a seed, and another plan seed changes them all."""
+    plan = make_plan(num_repeats=3)
+    keys = planned_keys(plan, [*make_prompts(20), make_chat("talk", 4)])
+
+    seeds = {trial_seed(plan, key) for key in keys}
+    others = {trial_seed(replace(plan, seed=1), key) for key in keys}
+
+    assert 2 * len(keys) == len(seeds | others)
+
+
+def test_seeds_are_stable():
+    """A resumed run, in another process or version, draws what the first one would have drawn."""
+    plan = make_plan()
+    key = planned_keys(plan, make_prompts(1))[1]
+
+    assert 33_904_378_151_942_976 == trial_seed(plan, key)
+
+
+def test_seeds_fit_a_generator():
+    """Engines take signed 64-bit seeds."""
+    plan = make_plan()
+
+    assert all(0 <= trial_seed(plan, k) < 2**63 for k in planned_keys(plan, make_prompts(50)))

@@ -1,0 +1,71 @@
+"""Any records that a trace may hold."""
+
+from hypothesis import strategies as st
+
+from specmeasure.records.plan import TrialKey
+from specmeasure.records.trace import (
+    Audit,
+    BlockRecord,
+    FinishReason,
+    SuspectToken,
+    TrialRecord,
+)
+
+names = st.text(max_size=8)
+counts = st.integers(0, 2**31 - 1)
+sizes = st.integers(0, 2**40)
+seconds = st.floats(0, 1e6)
+ids = st.none() | st.lists(counts, max_size=4).map(tuple)
+keys = st.builds(
+    TrialKey, prompt_id=names, turn=st.integers(0, 9), repeat=st.integers(0, 9), arm=names
+)
+audits = st.builds(
+    Audit,
+    num_checked_tokens=counts,
+    suspects=st.lists(
+        st.builds(SuspectToken, index=counts, delta=seconds, noise=seconds), max_size=2
+    ).map(tuple),
+    baseline_divergence=st.none() | counts,
+)
+
+
+@st.composite
+def blocks(draw):
+    num_drafted = draw(st.integers(0, 8))
+    num_accepted = draw(st.integers(0, num_drafted))
+    truncated = draw(st.booleans())
+    return BlockRecord(
+        num_draft_tokens=num_drafted,
+        num_accepted_tokens=num_accepted,
+        num_emitted_tokens=num_accepted + (not truncated),
+        context_length=draw(counts),
+        draft_s=draw(seconds),
+        verify_s=draw(seconds),
+        truncated=truncated,
+        draft_ids=draw(ids),
+        emitted_ids=draw(ids),
+    )
+
+
+failed_trials = st.builds(TrialRecord, key=keys, category=names, error=st.text(max_size=20))
+answered_trials = st.builds(
+    TrialRecord,
+    key=keys,
+    category=names,
+    num_prompt_tokens=counts,
+    num_emitted_tokens=counts,
+    ids_hash=names,
+    token_ids=ids,
+    prompt_ids=ids,
+    finish_reason=st.sampled_from(FinishReason),
+    ttft_s=seconds,
+    decode_s=seconds,
+    model_bytes=sizes,
+    cache_bytes=st.none() | sizes,
+    peak_memory_bytes=st.none() | sizes,
+    audit=st.none() | audits,
+    blocks=st.lists(blocks(), max_size=3).map(tuple),
+)
+runs = st.lists(
+    failed_trials | answered_trials, max_size=4, unique_by=lambda trial: trial.key
+).map(tuple)
