@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from specmeasure.corpus.load import load_corpus
 from specmeasure.corpus.options import CorpusOptions
+from specmeasure.corpus.sample import sample_prompts
 from specmeasure.decide import decide
 from specmeasure.errors import UnreadableCorpus, UsageError
 from specmeasure.estimate.intervals import Intervals
@@ -114,18 +115,19 @@ def start(
         SpecmeasureError: bad input (before any model is loaded), models, or an interruption.
     """
     plan = request.plan
-    corpus = load_corpus(request.sources, request.options)
+    corpus = load_corpus(request.sources, replace(request.options, limit=None))
     if replace_run:
         store.remove_run(folder)
     store.refuse_existing(folder)
     machine = _environment(plan, watchers)
-    engine, prompts, skipped = _ready(plan, corpus, watchers)
+    engine, fitting, skipped = _ready(plan, corpus, watchers)
+    prompts = _sampled(fitting, request.options)
     manifest = Manifest(
         schema_version=store.SCHEMA_VERSION,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         argv=request.argv,
         plan=plan,
-        corpus=_corpus_facts(request, corpus, skipped),
+        corpus=_corpus_facts(request, corpus, prompts, skipped),
         environment=machine,
         models=engine.models,
         num_planned_trials=_num_trials(plan, prompts),
@@ -152,20 +154,21 @@ def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = Wa
         return trace
     manifest = trace.manifest
     facts = manifest.corpus
-    corpus = load_corpus(sources or facts.sources, CorpusOptions(**facts.options))  # type: ignore[arg-type]
+    options = CorpusOptions(**facts.options)  # type: ignore[arg-type]
+    corpus = load_corpus(sources or facts.sources, replace(options, limit=None))
     if corpus.fingerprint != facts.fingerprint:
         raise UsageError(
             f"{folder}: the prompts are not those of the interrupted run (fingerprint "
             f"{corpus.fingerprint[:12]}, then {facts.fingerprint[:12]}). Give the same files, or "
             "start a new run."
         )
-    engine, prompts, _ = _ready(manifest.plan, corpus, watchers)
+    engine, fitting, _ = _ready(manifest.plan, corpus, watchers)
     if engine.models != manifest.models:
         raise UsageError(
             f"{folder}: the models are not those of the interrupted run (or dtype or device "
             "differ). Give the same models, or start a new run."
         )
-    return _record(manifest, engine, prompts, folder, watchers)
+    return _record(manifest, engine, _sampled(fitting, options), folder, watchers)
 
 
 def read_trace(folder: Path) -> Trace:
@@ -235,6 +238,13 @@ def _ready(
     return engine, tuple(kept), tuple(skipped)
 
 
+def _sampled(prompts: tuple[Prompt, ...], options: CorpusOptions) -> tuple[Prompt, ...]:
+    """The limit counts prompts that can be replayed, so that no category is sampled empty."""
+    if options.limit is None:
+        return prompts
+    return sample_prompts(prompts, limit=options.limit, seed=options.seed)
+
+
 def _misfit(num_prompt_tokens: int, plan: Plan, limit: int | None) -> str | None:
     if num_prompt_tokens == 0:
         return "no tokens"
@@ -292,7 +302,10 @@ def _warnings(machine: Environment) -> tuple[str, ...]:
 
 
 def _corpus_facts(
-    request: Request, corpus: Corpus, skipped: tuple[SkippedPrompt, ...]
+    request: Request,
+    corpus: Corpus,
+    prompts: Sequence[Prompt],
+    skipped: tuple[SkippedPrompt, ...],
 ) -> CorpusFacts:
     return CorpusFacts(
         sources=tuple(
@@ -300,7 +313,7 @@ def _corpus_facts(
         ),
         options=asdict(request.options),
         fingerprint=corpus.fingerprint,
-        num_prompts=len(corpus.prompts) - len(skipped),
+        num_prompts=len(prompts),
         files=corpus.files,
         skipped=(*corpus.skipped, *skipped),
     )

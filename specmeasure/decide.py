@@ -139,7 +139,7 @@ def _no_slow_slice(arm: ArmEstimates, policy: Policy) -> RuleFinding:
     ]
     if not measured:
         return RuleFinding(
-            rule=rule, outcome=RuleOutcome.OPEN, observed="no category has 2 prompts or more"
+            rule=rule, outcome=RuleOutcome.OPEN, observed="no category has enough prompts"
         )
     slow = [(name, found) for name, found in measured if found.high < policy.min_slice_speedup]
     shown = slow or [min(measured, key=lambda pair: pair[1].high)]

@@ -19,6 +19,7 @@ _STYLES: Final[Mapping[str, str]] = {
     Verdict.NO_GO: "bold red",
     Verdict.INCONCLUSIVE: "bold yellow",
 }
+NAME_WIDTH = 18  # columns that a name keeps when a terminal is narrow
 _LEFT_OUT = ("Prompts", "End-to-end speedup")  # of the arms, so that they fit in 100 columns
 
 
@@ -54,7 +55,9 @@ def _table(table: Table, *, title: str, without: tuple[str, ...] = ()) -> RichTa
     shown = RichTable(title=Text(title), title_justify="left", box=box.SIMPLE, pad_edge=False)
     kept = [index for index, name in enumerate(table.columns) if name not in without]
     for index in kept:
-        shown.add_column(Text(table.columns[index]), no_wrap=index > 0, overflow="fold")
+        longest = max((len(row[index]) for row in table.rows), default=0)
+        min_width = min(longest, NAME_WIDTH) if index == 0 else None
+        shown.add_column(Text(table.columns[index]), overflow="fold", min_width=min_width)
     for row in table.rows:
         shown.add_row(*(Text(row[index], style=_STYLES.get(row[index], "")) for index in kept))
     return shown

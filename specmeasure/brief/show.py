@@ -16,6 +16,7 @@ Detokenise = Callable[[Sequence[int]], str]
 _ACCEPTED = "green"
 _REJECTED = "red strike"
 _TARGET = "bold blue"
+_NAME_WIDTH = {"Prompt": 12, "Arm": 12}  # kept where a terminal is narrow
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -31,11 +32,11 @@ def trials_table(trace: Trace) -> Table:
         pad_edge=False,
     )
     for name in ("Prompt", "Turn", "Rep", "Arm"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", min_width=_NAME_WIDTH.get(name))
     for name in ("Tokens", "Blocks", "Kept", "TTFT", "Decode"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Finish", overflow="fold")
-    table.add_column("Audit", no_wrap=True)
+    table.add_column("Audit", no_wrap=True, min_width=9)
     for trial in trace.trials:
         table.add_row(*(Text(cell) for cell in _trial_row(trial)))
     return table

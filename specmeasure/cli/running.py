@@ -24,6 +24,7 @@ from specmeasure.run.environment import free_cores
 EXIT_BY_VERDICT = {"GO": 0, "NO_GO": 10, "INCONCLUSIVE": 20}
 WITH_RESUME = {"resume", "prompts", "check", "as_json"}
 GIB = 2**30
+PIPE_WIDTH = 110
 
 
 def start(context: typer.Context) -> tuple[Path, Trace]:
@@ -69,7 +70,7 @@ def conclude(context: typer.Context, folder: Path, trace: Trace, *, policy: Poli
     if context.params["as_json"]:
         print(api.as_json(report))
     else:
-        console = Console()
+        console = wide_console()
         console.print(summary_table(trace.manifest, report.estimates, report.decision))
         console.print(f"Brief: {brief}", soft_wrap=True, highlight=False)
     if context.params["check"]:
@@ -93,6 +94,12 @@ def policy(context: typer.Context, stated: Policy) -> Policy:
         "min_prompts": asked["min_prompts"],
     }
     return override(stated, flags, "flags")
+
+
+def wide_console() -> Console:
+    """Stdout as wide as the terminal, or wide enough for every table where it is a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, PIPE_WIDTH))
 
 
 def _plan(asked: dict[str, Any], watchers: api.Watchers) -> Plan:

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from specmeasure import api
 from specmeasure.brief.show import trial_text, trials_table
+from specmeasure.cli.running import wide_console
 from specmeasure.errors import UsageError
 from specmeasure.records.trace import Trace
 
@@ -15,7 +14,7 @@ from specmeasure.records.trace import Trace
 def show(folder: Path, *, prompt_id: str | None, arm: str | None) -> None:
     """Print all trials, or those of one prompt block by block."""
     trace = api.read_trace(folder)
-    console = Console()
+    console = wide_console()
     chosen = [
         trial
         for trial in trace.trials

@@ -134,7 +134,8 @@ def check_rollback(model: CachedCausalLM, name: str) -> None:
     """Read, forget and read again; compare with a model that never read the forgotten tokens.
 
     The tolerance is a thousandth of the logits' spread in float32 and a tenth in half precision:
-    rounding is far below it, a stale or advanced state far above. Sliding windows up to 256 tokens are crossed; larger ones are not.
+    rounding is far below it, a stale or advanced state far above. Sliding windows up to 256 tokens
+    are crossed; larger ones are not.
 
     Raises:
         UnsupportedModel: forgetting left a trace.

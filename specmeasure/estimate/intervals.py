@@ -16,6 +16,7 @@ from scipy import stats
 
 from specmeasure.records.estimates import Estimate, Interval, Unmeasured
 
+MIN_PROMPTS = 4  # with fewer, corrected intervals are too wide to mean anything
 Floats = NDArray[np.float64]
 Statistic = Callable[..., float]  # of per-prompt arrays
 
@@ -39,7 +40,7 @@ class Intervals:
         lies below 0: everything estimated here is a rate, a ratio or a time.
         """
         num_prompts = len(arrays[0])
-        if num_prompts < 2:
+        if num_prompts < MIN_PROMPTS:
             return too_few(num_prompts)
         value = float(statistic(*arrays))
         left_out = np.array(
@@ -66,7 +67,7 @@ class Intervals:
 
     def median(self, values: Floats) -> Estimate:
         """The median over prompts: percentile bootstrap (Efron 1979)."""
-        if len(values) < 2:
+        if len(values) < MIN_PROMPTS:
             return too_few(len(values))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # equal values: the interval has no width
@@ -85,7 +86,7 @@ class Intervals:
 
     def share(self, flags: NDArray[np.bool_]) -> Estimate:
         """The share of prompts for which something holds (Wilson 1927)."""
-        if len(flags) < 2:
+        if len(flags) < MIN_PROMPTS:
             return too_few(len(flags))
         test = stats.binomtest(int(flags.sum()), len(flags))
         bounds = test.proportion_ci(confidence_level=self.level, method="wilson")
@@ -102,4 +103,6 @@ class Intervals:
 
 
 def too_few(num_prompts: int) -> Unmeasured:
-    return Unmeasured(reason=f"an interval needs 2 prompts or more, this has {num_prompts}")
+    return Unmeasured(
+        reason=f"an interval needs {MIN_PROMPTS} prompts or more, this has {num_prompts}"
+    )

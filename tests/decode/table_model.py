@@ -14,7 +14,7 @@ class TableModel:
         self.read: list[int] = []
         self.unsettled = 0  # tokens read since the last rollback
 
-    def reset(self, *, rolls_back: bool) -> None:
+    def reset(self, *, rolls_back: bool) -> None:  # noqa: ARG002 - the protocol's name
         self.read, self.unsettled = [], 0
 
     def prefill(self, ids: Sequence[int]) -> Tensor:

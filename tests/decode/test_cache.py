@@ -25,7 +25,11 @@ def answer(target: CachedCausalLM, draft: CachedCausalLM | None, k: int = 0) -> 
     decoder = Decoder(
         target=target, sampling=Sampling(), generator=generator, clock=FakeClock(), device=CPU
     )
-    proposer = draft and DraftModelProposer(draft, Sampling(), generator=generator, device=CPU)
+    proposer = (
+        None
+        if draft is None
+        else DraftModelProposer(draft, Sampling(), generator=generator, device=CPU)
+    )
     stopping = Stopping(max_new_tokens=40, eos_ids=frozenset(), num_speculative_tokens=k)
     return decoder.decode(proposer, PROMPT, stopping).token_ids
 

@@ -6,16 +6,17 @@ the residual, moves the cells far enough to be caught (asserted below, same test
 """
 
 from collections import Counter
-from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import product
+from multiprocessing import get_context
 
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
-from specmeasure.decode.loop import Decoder, Stopping
+from specmeasure.decode.loop import Decoder, Stopping, Verify
 from specmeasure.proposers.draft_model import DraftModelProposer
 from specmeasure.proposers.ngram import NgramProposer
 from specmeasure.records.plan import Sampling
@@ -29,10 +30,11 @@ VOCAB, LENGTH, NUM_SAMPLES, ALPHA = 3, 4, 200_000, 1e-3
 CPU = torch.device("cpu")
 PROMPT = [0, 1, 2, 0, 1, 0]  # repeats itself, so that n-gram lookup has something to say
 TARGET, DRAFT = random_table(VOCAB, 1), random_table(VOCAB, 2, spread=1.0)
+Sequence = tuple[int, ...]
 PLAIN, NUCLEUS = Sampling(temperature=1.0), Sampling(temperature=0.8, top_p=0.85)
 
 
-def exact_law(sampling: Sampling) -> dict[tuple[int, ...], float]:
+def exact_law(sampling: Sampling) -> dict[Sequence, float]:
     """Probability of every sequence under the target's own warped distribution."""
     step = sampling_probs(TARGET, sampling).double()
     law = {}
@@ -45,9 +47,16 @@ def exact_law(sampling: Sampling) -> dict[tuple[int, ...], float]:
     return law
 
 
-def sampled(sampling: Sampling, method: str, verify: Callable[..., Verdict]) -> Counter:
-    """Count what the real loop emits."""
-    source = torch.Generator().manual_seed(11)
+def sampled(sampling: Sampling, method: str, verify: Verify) -> Counter[Sequence]:
+    """Count what the real loop emits; two processes share the work, each with its own seed."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        halves = [pool.submit(sampled_half, sampling, method, verify, seed) for seed in (11, 12)]
+        return sum((half.result() for half in halves), Counter())
+
+
+def sampled_half(sampling: Sampling, method: str, verify: Verify, seed: int) -> Counter[Sequence]:
+    torch.set_num_threads(1)
+    source = torch.Generator().manual_seed(seed)
     decoder = Decoder(
         target=TableModel(TARGET),
         sampling=sampling,
@@ -63,11 +72,11 @@ def sampled(sampling: Sampling, method: str, verify: Callable[..., Verdict]) -> 
     )
     stopping = Stopping(max_new_tokens=LENGTH, eos_ids=frozenset(), num_speculative_tokens=3)
     return Counter(
-        decoder.decode(proposer, PROMPT, stopping).token_ids for _ in range(NUM_SAMPLES)
+        decoder.decode(proposer, PROMPT, stopping).token_ids for _ in range(NUM_SAMPLES // 2)
     )
 
 
-def p_value(counts: Counter, law: dict[tuple[int, ...], float]) -> float:
+def p_value(counts: Counter[Sequence], law: dict[Sequence, float]) -> float:
     """Chi-square over the cells that can occur; a sample outside them has p = 0."""
     possible = {cell: chance for cell, chance in law.items() if chance > 0}
     if set(counts) - set(possible):
@@ -104,9 +113,7 @@ def redraws_from_the_target(
 ) -> Verdict:
     """Forgets to subtract the draft's law after a rejection."""
     target_probs = sampling_probs(logits, sampling)
-    verdict = verify_rejection(
-        proposal.tokens, proposal.probs, target_probs, generator=generator
-    )
+    verdict = verify_rejection(proposal.tokens, proposal.probs, target_probs, generator=generator)
     if verdict.num_accepted == proposal.num_tokens:
         return verdict
     row = target_probs[verdict.num_accepted][None]
@@ -115,6 +122,6 @@ def redraws_from_the_target(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", [accepts_too_much, redraws_from_the_target])
-def test_a_broken_verifier_is_caught(broken: Callable[..., Verdict]):
+def test_a_broken_verifier_is_caught(broken: Verify):
     """The same test at the same size sees both planted faults."""
     assert ALPHA > p_value(sampled(PLAIN, "draft", broken), exact_law(PLAIN))

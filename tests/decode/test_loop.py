@@ -60,9 +60,7 @@ def test_greedy_speculation_changes_nothing(target_seed, draft_seed, k, num_toke
         NgramProposer(max_ngram=3, min_ngram=1, device=CPU),
     ]
     for proposer in proposers:
-        fast = greedy_answer(
-            TableModel(target), proposer, num_tokens=num_tokens, eos_ids=eos, k=k
-        )
+        fast = greedy_answer(TableModel(target), proposer, num_tokens=num_tokens, eos_ids=eos, k=k)
         accepted = sum(block.num_accepted_tokens for block in fast.blocks)
         truncated = sum(block.truncated for block in fast.blocks)
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers.generation.candidate_generator import AssistedCandidateGenerator
+from transformers.generation import candidate_generator
+
+AssistedCandidateGenerator: Any = candidate_generator.AssistedCandidateGenerator
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ def assisted_blocks(
     draft.generation_config.assistant_confidence_threshold = 0.0
     blocks: list[OracleBlock] = []
 
-    class Listening(AssistedCandidateGenerator):
+    class Listening(AssistedCandidateGenerator):  # type: ignore[misc]
         def get_candidates(self, input_ids, **kwargs):
             candidates, logits = super().get_candidates(input_ids, **kwargs)
             self.latest = tuple(candidates[0, input_ids.shape[1] :].tolist())

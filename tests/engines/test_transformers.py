@@ -1,5 +1,6 @@
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -26,10 +27,17 @@ STORY_OPENINGS = [
 ]
 
 
-def engine_for(target: str, drafts: Sequence[str], lengths: Sequence[int], **plan) -> tuple:
+def engine_for(
+    target: str,
+    drafts: Sequence[str],
+    lengths: Sequence[int],
+    *,
+    ngram: bool = False,
+    **plan: Any,
+) -> tuple[Plan, TransformersEngine]:
     made = Plan(
         target=target,
-        arms=plan_arms(drafts=drafts, ngram=plan.pop("ngram", False), lengths=lengths),
+        arms=plan_arms(drafts=drafts, ngram=ngram, lengths=lengths),
         options=ModelOptions(device="cpu", dtype="float32", num_threads=1),
         **{"max_new_tokens": 64, **plan},
     )

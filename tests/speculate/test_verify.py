@@ -85,14 +85,13 @@ def first_token_law(draft: Tensor | None, target: Tensor, num_samples: int) -> T
     return counts / num_samples
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_first_token_follows_the_target(deterministic: bool):
+@pytest.mark.parametrize("draft", [None, torch.tensor([[0.1, 0.3, 0.6]])])
+def test_first_token_follows_the_target(draft: Tensor | None):
     """Leviathan et al. 2023, Theorem 1, for a sampled draft and for a point mass.
 
     5,000 samples: each frequency is within four standard errors (0.028) of the target's.
     """
     target = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
-    draft = None if deterministic else torch.tensor([[0.1, 0.3, 0.6]])
     found = first_token_law(draft, target, 5000)
 
     assert torch.allclose(target[0], found, atol=0.028)

@@ -1,6 +1,7 @@
 """The journal: whole lines count, torn ones never happened, anything else is refused."""
 
 import json
+import os
 import re
 from dataclasses import replace
 
@@ -21,23 +22,23 @@ from tests.fakes import (
 
 
 def small_run():
-    """An engine and prompts whose journal is short enough to cut everywhere."""
+    """An engine and a prompt whose journal is short enough to cut at every byte."""
     plan = make_plan(BASELINE, DRAFT_4)
-    return FakeEngine(plan=plan, traffic=Traffic(lengths=(4,))), make_prompts(2)
+    return FakeEngine(plan=plan, traffic=Traffic(lengths=(2,))), make_prompts(1)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A finished journal of two prompts and two arms: four trials and two lines of audits."""
+    """A finished journal of one prompt and two arms: two trials and a line of audits."""
     record_into(tmp_path, *small_run())
     return tmp_path
 
 
 def test_every_trial_and_turn_is_a_line(folder):
-    """Trials stand in the order they ran, each turn's audits behind them."""
-    lines = [json.loads(line) for line in (folder / store.JOURNAL).open()]
+    """Trials stand in the order they ran, their turn's audits behind them."""
+    lines = [json.loads(line) for line in (folder / store.JOURNAL).read_bytes().splitlines()]
 
-    assert [*["trial"] * 2, "audits"] * 2 == [next(iter(line)) for line in lines]
+    assert ["trial", "trial", "audits"] == [next(iter(line)) for line in lines]
 
 
 def test_every_prefix_can_be_read(folder):
@@ -45,23 +46,22 @@ def test_every_prefix_can_be_read(folder):
     whole = store.read_trace(folder).trials
     content = (folder / store.JOURNAL).read_bytes()
 
-    for cut in range(len(content)):
-        (folder / store.JOURNAL).write_bytes(content[:cut])
+    for cut in reversed(range(len(content))):
+        os.truncate(folder / store.JOURNAL, cut)
         trials = store.read_trace(folder).trials
 
-        num_lines = content[:cut].count(b"\n")
-        assert num_lines - num_lines // 3 == len(trials)
-        assert [replace(trial, audit=None) for trial in whole[: len(trials)]] == [
-            replace(trial, audit=None) for trial in trials
-        ]
+        assert content[:cut].count(b"\n") == len(trials)
+        assert tuple(replace(trial, audit=None) for trial in whole[: len(trials)]) == trials
 
 
+@pytest.mark.slow
 def test_every_prefix_can_be_resumed(folder):
     """Cut at any byte and resumed, the journal ends up as if it had never been cut."""
     content = (folder / store.JOURNAL).read_bytes()
     whole = store.read_trace(folder).trials
 
     for cut in range(len(content)):
+        (folder / store.JOURNAL).unlink()  # a file system syncs what is cut and written again
         (folder / store.JOURNAL).write_bytes(content[:cut])
         record_into(folder, *small_run())
 
@@ -79,7 +79,7 @@ def test_a_torn_line_is_cut_before_the_next(folder):
         journal.add_trial(make_trial("new"))
 
     assert journal_path.read_bytes().startswith(content + b'{"trial":{"key":{"prompt_id":"new"')
-    assert 5 == len(store.read_trace(folder).trials)
+    assert 3 == len(store.read_trace(folder).trials)
 
 
 def test_a_whole_journal_is_not_cut(folder):
@@ -122,7 +122,7 @@ def test_a_double_trial_is_refused(folder):
     with store.Journal(folder) as journal:
         journal.add_trial(store.read_trace(folder).trials[0])
 
-    with pytest.raises(UnreadableTrace, match=r"journal.jsonl:7: trial .*'p0'.* stands twice"):
+    with pytest.raises(UnreadableTrace, match=r"journal.jsonl:4: trial .*'p0'.* stands twice"):
         store.read_trace(folder)
 
 
@@ -151,14 +151,14 @@ def test_one_recorder_at_a_time(folder):
 def test_a_running_journal_can_be_read(folder):
     """Reading does not ask for the lock: a run can be looked at while it goes on."""
     with store.Journal(folder):
-        assert 4 == len(store.read_trace(folder).trials)
+        assert 2 == len(store.read_trace(folder).trials)
 
 
 def test_no_id_reaches_the_journal(tmp_path):
     """Without include_text no list of token ids, of a prompt or of an answer, is on disk."""
     record_into(tmp_path, FakeEngine(plan=make_plan()), make_prompts(3))
 
-    for line in (tmp_path / store.JOURNAL).open():
+    for line in (tmp_path / store.JOURNAL).read_bytes().splitlines():
         assert [] == lists_of_numbers(json.loads(line))
 
 
@@ -166,8 +166,8 @@ def test_ids_reach_the_journal_on_request(tmp_path):
     """With include_text they do: the test above can see them."""
     record_into(tmp_path, FakeEngine(plan=make_plan(include_text=True)), make_prompts(1))
 
-    with (tmp_path / store.JOURNAL).open() as file:
-        assert [] != lists_of_numbers(json.loads(file.readline()))
+    first = (tmp_path / store.JOURNAL).read_bytes().splitlines()[0]
+    assert [] != lists_of_numbers(json.loads(first))
 
 
 def test_no_prompt_reaches_the_disk(tmp_path):

@@ -1,0 +1,206 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from specmeasure.errors import InsufficientEvidence
+from specmeasure.estimate.acceptance import (
+    acceptance_survival,
+    conditional_acceptance,
+    count_acceptance,
+    draft_acceptance_rate,
+    mean_acceptance_length,
+    num_judged,
+    refuse_uneven_sums,
+    tokens_per_target_pass,
+)
+from specmeasure.estimate.intervals import Intervals
+from specmeasure.records.estimates import Interval, Unmeasured
+from tests.fakes import make_block, make_trial
+
+INTERVALS = Intervals()
+ESTIMATORS = (
+    lambda counts: [mean_acceptance_length(counts, INTERVALS)],
+    lambda counts: [draft_acceptance_rate(counts, INTERVALS)],
+    lambda counts: [tokens_per_target_pass(counts, INTERVALS)],
+    lambda counts: conditional_acceptance(counts, INTERVALS),
+    lambda counts: acceptance_survival(counts, INTERVALS),
+)
+
+
+@st.composite
+def any_block(draw, num_drafted=st.integers(0, 4), truncated=st.booleans()):
+    drafted = draw(num_drafted)
+    accepted = draw(st.integers(0, drafted))
+    cut = accepted > 0 and draw(truncated)
+    return make_block(drafted, accepted, truncated=cut)
+
+
+def prompts_of(blocks, *, min_prompts):
+    """Prompts of one trial each."""
+    return st.lists(st.lists(blocks, max_size=6), min_size=min_prompts, max_size=5).map(
+        lambda rows: [[make_trial(f"p{i}", *row)] for i, row in enumerate(rows)]
+    )
+
+
+@pytest.fixture
+def counts():
+    """Two prompts, K = 3: whole, rejected, cut by EOS, short of budget, and without drafts."""
+    first = make_trial("p0", make_block(3, 3), make_block(3, 1))
+    second = make_trial(
+        "p1",
+        make_block(3, 0),
+        make_block(1, 1),
+        make_block(0, 0),
+        make_block(3, 2, truncated=True),
+    )
+    return count_acceptance([[first], [second]], 3)
+
+
+def values(estimates):
+    return [estimate.value for estimate in estimates]
+
+
+def test_tau_by_hand(counts):
+    """7 drafts were kept in 5 drafted blocks; prefills and the miss are not drafted blocks."""
+    assert 1 + 7 / 5 == mean_acceptance_length(counts, INTERVALS).value
+
+
+def test_draft_acceptance_rate_by_hand(counts):
+    """7 of 13 drafts; the one behind EOS counts as drafted."""
+    assert 7 / 13 == draft_acceptance_rate(counts, INTERVALS).value
+
+
+def test_tokens_per_pass_by_hand(counts):
+    """14 tokens in 8 passes, prefills and the pass without drafts among them."""
+    assert 14 / 8 == tokens_per_target_pass(counts, INTERVALS).value
+
+
+def test_conditional_acceptance_by_hand(counts):
+    """Short and cut blocks leave the denominators of the positions they say nothing of.
+
+    First drafts: 5 judged, 4 kept. Second: judged in (3, 3), (3, 1) and the cut block, kept in two.
+    Third: judged in (3, 3) alone; of the cut block nobody knows.
+    """
+    assert [4 / 5, 2 / 3, 1.0] == values(conditional_acceptance(counts, INTERVALS))
+
+
+def test_survival_by_hand(counts):
+    """Kaplan-Meier: the product of the conditional rates up to each position."""
+    expected = [4 / 5, 4 / 5 * 2 / 3, 4 / 5 * 2 / 3 * 1]
+
+    assert expected == pytest.approx(values(acceptance_survival(counts, INTERVALS)), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (make_block(4, 0), 1),
+        (make_block(4, 2), 3),
+        (make_block(4, 4), 4),
+        (make_block(0, 0), 0),
+        (make_block(4, 2, truncated=True), 2),
+        (make_block(4, 4, truncated=True), 4),
+    ],
+)
+def test_drafts_are_judged_up_to_the_first_rejection(block, expected):
+    """The rejected draft is judged, those behind it are not; EOS ends judgement without one."""
+    assert expected == num_judged(block)
+
+
+@given(
+    st.integers(1, 5).flatmap(
+        lambda k: st.tuples(
+            st.just(k), prompts_of(any_block(st.just(k), st.just(False)), min_prompts=2)
+        )
+    )
+)
+def test_survival_adds_up_to_tau(drawn):
+    """Σ survival = τ − 1 where K is constant and nothing is cut; a curve at 0 stays there."""
+    k, prompts = drawn
+    counts = count_acceptance(prompts, k)
+    tau = mean_acceptance_length(counts, INTERVALS)
+    if isinstance(tau, Unmeasured) or counts.num_drafted_blocks.min() == 0:
+        return
+    curve = acceptance_survival(counts, INTERVALS)
+    survival = [one.value if isinstance(one, Interval) else 0.0 for one in curve]
+
+    assert sum(survival) == pytest.approx(tau.value - 1, abs=1e-12)
+    assert survival == sorted(survival, reverse=True)
+
+
+@given(prompts_of(any_block(), min_prompts=0))
+def test_tokens_are_accepted_drafts_and_one_per_pass(prompts):
+    """emitted = accepted + passes − cut passes: the identity behind every count."""
+    counts = count_acceptance(prompts, 4)
+    num_cut = sum(block.truncated for (trial,) in prompts for block in trial.blocks)
+
+    assert counts.num_emitted.sum() == (
+        counts.num_accepted.sum() + counts.num_passes.sum() - num_cut
+    )
+    assert counts.num_accepted.sum() == counts.num_kept.sum()
+
+
+@given(prompts_of(any_block(), min_prompts=0))
+def test_rates_are_rates_or_unmeasured(prompts):
+    """Whatever was recorded, an estimate is a finite interval or says why it is not: never NaN."""
+    counts = count_acceptance(prompts, 4)
+
+    for estimator in ESTIMATORS:
+        for one in estimator(counts):
+            if isinstance(one, Unmeasured):
+                assert one.reason
+            else:
+                assert 0 <= one.low <= one.value <= one.high < math.inf
+
+
+def test_no_drafts_is_not_an_acceptance_of_zero():
+    """An arm that never drafted has no rate, no τ and no curve."""
+    counts = count_acceptance([[make_trial(f"p{i}", make_block(0, 0))] for i in range(4)], 2)
+
+    assert Unmeasured(reason="nothing was counted") == draft_acceptance_rate(counts, INTERVALS)
+    assert Unmeasured(reason="nothing was counted") == mean_acceptance_length(counts, INTERVALS)
+    assert [
+        Unmeasured(reason="no block had a judged draft 1"),
+        Unmeasured(reason="no block had a judged draft 2"),
+    ] == acceptance_survival(counts, INTERVALS)
+
+
+def test_one_prompt_has_no_interval():
+    """A rate over one prompt is not published without an interval: it is unmeasured."""
+    counts = count_acceptance([[make_trial("p0", make_block(4, 2))]], 4)
+
+    for estimator in ESTIMATORS:
+        for one in estimator(counts)[:2]:
+            assert isinstance(one, Unmeasured)
+            assert "2 prompts or more, this has 1" in one.reason
+
+
+def test_prompts_without_drafts_are_not_behind_the_rate():
+    """The number beside a rate counts the prompts that drafted."""
+    drafting = [[make_trial(f"p{i}", make_block(4, i))] for i in range(3)]
+    counts = count_acceptance([*drafting, [make_trial("silent", make_block(0, 0))]], 4)
+
+    assert 3 == draft_acceptance_rate(counts, INTERVALS).num_prompts
+
+
+def test_trials_of_a_prompt_are_pooled():
+    """Turns and repeats of a prompt are one cluster, in whatever order they come."""
+    one, two = make_trial("p0", make_block(4, 1)), make_trial("p0", make_block(4, 3))
+    other = make_trial("p1", make_block(4, 2))
+
+    both = draft_acceptance_rate(count_acceptance([[one, two], [other]], 4), INTERVALS)
+
+    assert (6 / 12, 2) == (both.value, both.num_prompts)
+    assert both == draft_acceptance_rate(count_acceptance([[two, one], [other]], 4), INTERVALS)
+
+
+def test_uneven_sums_are_refused():
+    """Blocks that do not add up to their answer are not counted; the trial is named."""
+    trial = make_trial("p7", make_block(4, 2), num_emitted_tokens=5)
+
+    with pytest.raises(InsufficientEvidence, match=r"'p7'.* blocks emitted 4 tokens, .* says 5"):
+        refuse_uneven_sums(trial)
+    with pytest.raises(InsufficientEvidence, match="not to be trusted"):
+        count_acceptance([[trial]], 4)

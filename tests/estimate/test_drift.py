@@ -1,0 +1,86 @@
+from dataclasses import replace
+
+import pytest
+
+from specmeasure.estimate.drift import is_near_tie, losslessness
+from specmeasure.records.estimates import Losslessness, Unmeasured
+from specmeasure.records.trace import Audit, SuspectToken
+from tests.fakes import make_block, make_trial
+
+NEAR_TIE = SuspectToken(index=3, delta=0.5, noise=0.25)
+DIVERGENT = SuspectToken(index=5, delta=0.75, noise=0.25)
+
+
+def audited(prompt_id, *suspects, baseline_divergence=None):
+    audit = Audit(
+        num_checked_tokens=10, suspects=suspects, baseline_divergence=baseline_divergence
+    )
+    return make_trial(prompt_id, make_block(4, 4), audit=audit)
+
+
+@pytest.mark.parametrize(
+    ("delta", "noise", "expected"),
+    [(0.5, 0.25, True), (0.500001, 0.25, False), (0.499999, 0.25, True), (1e-9, 0.0, False)],
+)
+def test_a_near_tie_is_at_most_twice_the_noise(delta, noise, expected):
+    """An argmax can move by twice the largest logit difference, and not by more."""
+    assert expected == is_near_tie(SuspectToken(index=0, delta=delta, noise=noise))
+
+
+def test_trials_are_classified():
+    """Without suspects identical, with near-ties alone near-tie, else divergent; they add up."""
+    found = losslessness(
+        [
+            audited("a"),
+            audited("b"),
+            audited("c", NEAR_TIE, baseline_divergence=3),
+            audited("d", NEAR_TIE, DIVERGENT, baseline_divergence=3),
+            audited("e", DIVERGENT, baseline_divergence=5),
+        ]
+    )
+
+    assert isinstance(found, Losslessness)
+    assert (2, 1, 2) == (found.num_identical, found.num_near_tie, found.num_divergent)
+    assert found.num_trials == found.num_identical + found.num_near_tie + found.num_divergent
+    assert 50 == found.num_checked_tokens
+    assert 3 == found.num_differing_from_baseline
+    assert ("d, turn 1, token 5", "e, turn 1, token 5") == found.divergent_prompts
+
+
+def test_the_worst_divergence_is_shown():
+    """A near-tie with larger logits does not hide how far a divergent token was off."""
+    loud = SuspectToken(index=1, delta=8.0, noise=4.0)
+
+    found = losslessness([audited("a", loud), audited("b", DIVERGENT)])
+
+    assert (0.75, 0.25) == (found.worst_delta, found.worst_noise)
+
+
+def test_the_worst_near_tie_is_shown():
+    """Without divergences the largest near-tie stands there."""
+    small = SuspectToken(index=1, delta=0.1, noise=0.1)
+
+    found = losslessness([audited("a", small), audited("b", NEAR_TIE)])
+
+    assert (0.5, 0.25) == (found.worst_delta, found.worst_noise)
+
+
+def test_no_suspect_has_no_delta():
+    """Where all answers are identical there is no worst token, not one with delta 0."""
+    found = losslessness([audited("a")])
+
+    assert (None, None) == (found.worst_delta, found.worst_noise)
+
+
+def test_ten_divergences_are_listed():
+    """A broken verifier does not fill the brief: all are counted, ten are named."""
+    found = losslessness([audited(f"p{i}", DIVERGENT) for i in range(30)])
+
+    assert (30, 10) == (found.num_divergent, len(found.divergent_prompts))
+
+
+def test_unaudited_is_unmeasured():
+    """Sampled answers have no audit: losslessness is not measured, which is not lossless."""
+    found = losslessness([replace(audited("a"), audit=None)])
+
+    assert isinstance(found, Unmeasured)

@@ -1,0 +1,110 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from specmeasure.estimate.intervals import Intervals
+from specmeasure.records.estimates import Interval, Unmeasured
+
+VALUES = np.array([3.0, 5.0, 4.0, 9.0, 2.0, 7.0])
+
+
+def test_a_mean_takes_students_interval():
+    """Of a mean, the jackknife's error is the textbook's: s / √n."""
+    found = Intervals().ratio(VALUES, np.ones(6))
+    low, high = stats.t.interval(0.95, 5, loc=5.0, scale=VALUES.std(ddof=1) / math.sqrt(6))
+
+    assert (5.0, low, high) == pytest.approx((found.value, found.low, found.high), rel=1e-12)
+    assert (0.95, 6) == (found.level, found.num_prompts)
+
+
+def test_more_looks_need_a_higher_level():
+    """Bonferroni: five looks at 95 % hold together when each is at 99 %."""
+    assert 0.99 == pytest.approx(Intervals().corrected(5).level)
+    assert 0.95 == Intervals().corrected(1).level == Intervals().corrected(0).level
+
+
+def test_a_higher_level_is_wider():
+    """The same numbers at 99 % give an interval around that at 95 %."""
+    narrow = Intervals().ratio(VALUES, np.ones(6))
+    wide = Intervals(level=0.99).ratio(VALUES, np.ones(6))
+
+    assert wide.low < narrow.low < narrow.value == wide.value < narrow.high < wide.high
+
+
+def test_equal_prompts_have_no_width():
+    """Where every prompt says the same, the interval is a point."""
+    found = Intervals().ratio(np.full(5, 2.0), np.full(5, 4.0))
+
+    assert (0.5, 0.5, 0.5) == (found.low, found.value, found.high)
+
+
+def test_a_prompt_with_nothing_to_count_is_left_out():
+    """A zero denominator is no observation of a zero rate."""
+    found = Intervals().ratio(np.array([1.0, 2.0, 0.0]), np.array([2.0, 2.0, 0.0]))
+
+    assert (0.75, 2) == (found.value, found.num_prompts)
+
+
+def test_nothing_counted_is_unmeasured():
+    """Zero over zero is not zero."""
+    nothing = Intervals().ratio(np.zeros(3), np.zeros(3))
+
+    assert Unmeasured(reason="nothing was counted") == nothing
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=8))
+def test_a_rate_stays_between_0_and_1(pairs):
+    """Neither end of an interval of a rate leaves the range of rates."""
+    top = np.array([min(pair) for pair in pairs], dtype=float)
+    bottom = np.array([max(pair) for pair in pairs], dtype=float)
+
+    found = Intervals().rate(top, bottom)
+
+    if isinstance(found, Interval):
+        assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_fewer_than_two_prompts_have_no_interval(size):
+    """Every kind of interval needs two prompts and says how many there are."""
+    intervals = Intervals()
+    few = VALUES[:size]
+
+    for found in (
+        intervals.smooth(lambda one: one.sum(), few),
+        intervals.median(few),
+        intervals.share(few > 0),
+    ):
+        assert Unmeasured(
+            reason=f"an interval needs 2 prompts or more, this has {size}"
+        ) == found
+
+
+def test_a_median_is_the_sample_median():
+    """The percentile bootstrap stays within the sample and repeats with its seed."""
+    found = Intervals(num_resamples=500).median(VALUES)
+
+    assert 4.5 == found.value
+    assert VALUES.min() <= found.low < found.value < found.high <= VALUES.max()
+    assert found == Intervals(num_resamples=500).median(VALUES)
+
+
+def test_equal_values_have_a_median_without_width():
+    """Resampling equal values is no reason for NaN or a warning."""
+    found = Intervals(num_resamples=50).median(np.full(7, 1.5))
+
+    assert (1.5, 1.5, 1.5) == (found.low, found.value, found.high)
+
+
+@pytest.mark.parametrize(("num_true", "low", "high"), [(0, 0.0, 0.2775), (5, 0.2366, 0.7634)])
+def test_a_share_takes_wilsons_interval(num_true, low, high):
+    """Of ten prompts: none, and half of them (Wilson 1927; z = 1.96)."""
+    found = Intervals().share(np.arange(10) < num_true)
+
+    assert (num_true / 10, low, high) == pytest.approx(
+        (found.value, found.low, found.high), abs=1e-4
+    )
