@@ -250,10 +250,7 @@ def _misfit(num_prompt_tokens: int, plan: Plan, limit: int | None) -> str | None
         return "no tokens"
     if limit is None or num_prompt_tokens + plan.max_new_tokens <= limit:
         return None
-    return (
-        f"{num_prompt_tokens} tokens and {plan.max_new_tokens} new ones pass the models' context "
-        f"of {limit}"
-    )
+    return f"prompt and {plan.max_new_tokens} new tokens do not fit the models' context of {limit} tokens"
 
 
 def _record(

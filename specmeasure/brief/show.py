@@ -16,7 +16,7 @@ Detokenise = Callable[[Sequence[int]], str]
 _ACCEPTED = "green"
 _REJECTED = "red strike"
 _TARGET = "bold blue"
-_NAME_WIDTH = {"Prompt": 12, "Arm": 12}  # kept where a terminal is narrow
+_NAME_WIDTH = {"Prompt": 10, "Arm": 10}  # kept where a terminal is narrow
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -36,7 +36,7 @@ def trials_table(trace: Trace) -> Table:
     for name in ("Tokens", "Blocks", "Kept", "TTFT", "Decode"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Finish", overflow="fold")
-    table.add_column("Audit", no_wrap=True, min_width=9)
+    table.add_column("Audit", no_wrap=True, min_width=10)
     for trial in trace.trials:
         table.add_row(*(Text(cell) for cell in _trial_row(trial)))
     return table

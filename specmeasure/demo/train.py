@@ -70,7 +70,7 @@ class Shape:
             num_attention_heads=self.heads,
             num_key_value_heads=self.heads,
             intermediate_size=self.ffn,
-            max_position_embeddings=1024,
+            max_position_embeddings=2048,
             tie_word_embeddings=True,
             bos_token_id=1,
             eos_token_id=2,
@@ -160,7 +160,7 @@ def with_formats(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
         single=f"{BOS} $A", special_tokens=[(BOS, 1)]
     )
     tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.model_max_length = 1024
+    tokenizer.model_max_length = 2048
     return tokenizer
 
 
@@ -340,7 +340,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start-from", type=Path)
-    parser.add_argument("--only", choices=["target", "drafts"], help="train one side alone")
+    parser.add_argument("--only", choices=list(SHAPES), help="train one model alone")
     parser.add_argument("--vocab", type=int, default=2048)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -391,19 +391,22 @@ def main() -> None:
         trained[name] = model
 
     target = trained["target"]
-    if options.only != "drafts":
+    wanted = [options.only] if options.only else list(SHAPES)
+    if "target" in wanted:
         train_target(
             target, stream, options, lambda: save_folder(target, tokenizer, options.out / "target")
         )
         save_folder(target, tokenizer, options.out / "target")
     target.eval().requires_grad_(requires_grad=False)
-    if options.only != "target":
+    drafts = [name for name in wanted if name != "target"]
+    if drafts:
         by_kind = {kind: token_stream(tokenizer, docs) for kind, docs in training.items()}
         own = own_answers(target, by_kind, num_rows=options.own_rows, seed=options.seed)
-        for name in ("draft", "draft-large"):
+        for name in drafts:
             distil(trained[name], target, stream, own, options)
             save_folder(trained[name], tokenizer, options.out / name)
-    for name, model in trained.items():
+    for name in wanted:
+        model = trained[name].eval()
         losses = {kind: round(held_out_loss(model, ids), 3) for kind, ids in checks.items()}
         print(f"{name}: held-out nats per token {losses}", flush=True)
 

@@ -15,7 +15,7 @@ from specmeasure.estimate.acceptance import (
     refuse_uneven_sums,
     tokens_per_target_pass,
 )
-from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.intervals import MIN_PROMPTS, Intervals
 from specmeasure.records.estimates import Interval, Unmeasured
 from tests.fakes import make_block, make_trial
 
@@ -37,25 +37,21 @@ def any_block(draw, num_drafted=st.integers(0, 4), truncated=st.booleans()):
     return make_block(drafted, accepted, truncated=cut)
 
 
-def prompts_of(blocks, *, min_prompts):
+def prompts_of(blocks):
     """Prompts of one trial each."""
-    return st.lists(st.lists(blocks, max_size=6), min_size=min_prompts, max_size=5).map(
+    return st.lists(st.lists(blocks, max_size=6), max_size=7).map(
         lambda rows: [[make_trial(f"p{i}", *row)] for i, row in enumerate(rows)]
     )
 
 
 @pytest.fixture
 def counts():
-    """Two prompts, K = 3: whole, rejected, cut by EOS, short of budget, and without drafts."""
-    first = make_trial("p0", make_block(3, 3), make_block(3, 1))
-    second = make_trial(
-        "p1",
-        make_block(3, 0),
-        make_block(1, 1),
-        make_block(0, 0),
-        make_block(3, 2, truncated=True),
-    )
-    return count_acceptance([[first], [second]], 3)
+    """K = 3: whole, rejected, cut by EOS, short of budget, without drafts; each four times."""
+    whole = [make_block(3, 3), make_block(3, 1)]
+    rest = [make_block(3, 0), make_block(1, 1), make_block(0, 0)]
+    cut = make_block(3, 2, truncated=True)
+    prompts = [whole, [*rest, cut]] * 4
+    return count_acceptance([[make_trial(f"p{i}", *row)] for i, row in enumerate(prompts)], 3)
 
 
 def values(estimates):
@@ -112,7 +108,7 @@ def test_drafts_are_judged_up_to_the_first_rejection(block, expected):
 @given(
     st.integers(1, 5).flatmap(
         lambda k: st.tuples(
-            st.just(k), prompts_of(any_block(st.just(k), st.just(False)), min_prompts=2)
+            st.just(k), prompts_of(any_block(st.just(k), st.just(False)))
         )
     )
 )
@@ -121,7 +117,7 @@ def test_survival_adds_up_to_tau(drawn):
     k, prompts = drawn
     counts = count_acceptance(prompts, k)
     tau = mean_acceptance_length(counts, INTERVALS)
-    if isinstance(tau, Unmeasured) or counts.num_drafted_blocks.min() == 0:
+    if isinstance(tau, Unmeasured):
         return
     curve = acceptance_survival(counts, INTERVALS)
     survival = [one.value if isinstance(one, Interval) else 0.0 for one in curve]
@@ -130,7 +126,7 @@ def test_survival_adds_up_to_tau(drawn):
     assert survival == sorted(survival, reverse=True)
 
 
-@given(prompts_of(any_block(), min_prompts=0))
+@given(prompts_of(any_block()))
 def test_tokens_are_accepted_drafts_and_one_per_pass(prompts):
     """emitted = accepted + passes − cut passes: the identity behind every count."""
     counts = count_acceptance(prompts, 4)
@@ -142,7 +138,7 @@ def test_tokens_are_accepted_drafts_and_one_per_pass(prompts):
     assert counts.num_accepted.sum() == counts.num_kept.sum()
 
 
-@given(prompts_of(any_block(), min_prompts=0))
+@given(prompts_of(any_block()))
 def test_rates_are_rates_or_unmeasured(prompts):
     """Whatever was recorded, an estimate is a finite interval or says why it is not: never NaN."""
     counts = count_acceptance(prompts, 4)
@@ -167,33 +163,34 @@ def test_no_drafts_is_not_an_acceptance_of_zero():
     ] == acceptance_survival(counts, INTERVALS)
 
 
-def test_one_prompt_has_no_interval():
-    """A rate over one prompt is not published without an interval: it is unmeasured."""
-    counts = count_acceptance([[make_trial("p0", make_block(4, 2))]], 4)
+@pytest.mark.parametrize("num_prompts", range(1, MIN_PROMPTS))
+def test_few_prompts_have_no_interval(num_prompts):
+    """A rate over a few prompts is not published without an interval: it is unmeasured."""
+    prompts = [[make_trial(f"p{i}", make_block(4, 2))] for i in range(num_prompts)]
+    counts = count_acceptance(prompts, 4)
 
     for estimator in ESTIMATORS:
         for one in estimator(counts)[:2]:
-            assert isinstance(one, Unmeasured)
-            assert "2 prompts or more, this has 1" in one.reason
+            assert f"prompts or more, this has {num_prompts}" in one.reason
 
 
 def test_prompts_without_drafts_are_not_behind_the_rate():
     """The number beside a rate counts the prompts that drafted."""
-    drafting = [[make_trial(f"p{i}", make_block(4, i))] for i in range(3)]
+    drafting = [[make_trial(f"p{i}", make_block(4, i))] for i in range(5)]
     counts = count_acceptance([*drafting, [make_trial("silent", make_block(0, 0))]], 4)
 
-    assert 3 == draft_acceptance_rate(counts, INTERVALS).num_prompts
+    assert 5 == draft_acceptance_rate(counts, INTERVALS).num_prompts
 
 
 def test_trials_of_a_prompt_are_pooled():
     """Turns and repeats of a prompt are one cluster, in whatever order they come."""
     one, two = make_trial("p0", make_block(4, 1)), make_trial("p0", make_block(4, 3))
-    other = make_trial("p1", make_block(4, 2))
+    others = [[make_trial(f"p{i}", make_block(4, i - 1))] for i in range(1, 5)]
 
-    both = draft_acceptance_rate(count_acceptance([[one, two], [other]], 4), INTERVALS)
+    pooled = draft_acceptance_rate(count_acceptance([[one, two], *others], 4), INTERVALS)
 
-    assert (6 / 12, 2) == (both.value, both.num_prompts)
-    assert both == draft_acceptance_rate(count_acceptance([[two, one], [other]], 4), INTERVALS)
+    assert (10 / 24, 5) == (pooled.value, pooled.num_prompts)
+    assert pooled == draft_acceptance_rate(count_acceptance([[two, one], *others], 4), INTERVALS)
 
 
 def test_uneven_sums_are_refused():

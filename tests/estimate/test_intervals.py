@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.intervals import MIN_PROMPTS, Intervals
 from specmeasure.records.estimates import Interval, Unmeasured
 
 VALUES = np.array([3.0, 5.0, 4.0, 9.0, 2.0, 7.0])
@@ -44,9 +44,11 @@ def test_equal_prompts_have_no_width():
 
 def test_a_prompt_with_nothing_to_count_is_left_out():
     """A zero denominator is no observation of a zero rate."""
-    found = Intervals().ratio(np.array([1.0, 2.0, 0.0]), np.array([2.0, 2.0, 0.0]))
+    top, bottom = np.array([1.0, 2.0, 1.0, 2.0, 0.0]), np.array([2.0, 2.0, 2.0, 2.0, 0.0])
 
-    assert (0.75, 2) == (found.value, found.num_prompts)
+    found = Intervals().ratio(top, bottom)
+
+    assert (0.75, 4) == (found.value, found.num_prompts)
 
 
 def test_nothing_counted_is_unmeasured():
@@ -68,9 +70,9 @@ def test_a_rate_stays_between_0_and_1(pairs):
         assert 0 <= found.low <= found.value <= found.high <= 1
 
 
-@pytest.mark.parametrize("size", [0, 1])
-def test_fewer_than_two_prompts_have_no_interval(size):
-    """Every kind of interval needs two prompts and says how many there are."""
+@pytest.mark.parametrize("size", range(MIN_PROMPTS))
+def test_few_prompts_have_no_interval(size):
+    """Every kind of interval needs some prompts and says how many, and how many there are."""
     intervals = Intervals()
     few = VALUES[:size]
 
@@ -80,7 +82,7 @@ def test_fewer_than_two_prompts_have_no_interval(size):
         intervals.share(few > 0),
     ):
         assert Unmeasured(
-            reason=f"an interval needs 2 prompts or more, this has {size}"
+            reason=f"an interval needs {MIN_PROMPTS} prompts or more, this has {size}"
         ) == found
 
 

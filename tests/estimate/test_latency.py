@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from specmeasure.estimate import latency
-from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.intervals import MIN_PROMPTS, Intervals
 from specmeasure.estimate.latency import times
 from specmeasure.records.estimates import Costs, Unmeasured
 from tests.fakes import (
@@ -24,14 +24,10 @@ INTERVALS = Intervals()
 
 
 def prompts_of(*seconds, num_tokens=5, **changes):
-    """One prompt for each decode time, all with as many tokens after the first."""
+    """Two prompts for each decode time, all with as many tokens after the first."""
     blocks = [make_block(0, 0)] * num_tokens
-    return times(
-        [
-            [make_trial(f"p{i}", *blocks, decode_s=decode_s, **changes)]
-            for i, decode_s in enumerate(seconds)
-        ]
-    )
+    trials = [make_trial("p", *blocks, decode_s=decode_s, **changes) for decode_s in seconds * 2]
+    return times([[trial] for trial in trials])
 
 
 def trials_of(trace, arm):
@@ -65,10 +61,10 @@ def test_the_median_prompt_may_differ_from_the_sum():
 
 
 def test_share_slower_counts_prompts():
-    """One of four prompts lost time; a prompt at the same speed did not."""
+    """A quarter of the prompts lost time; a prompt at the same speed did not."""
     found = latency.share_slower(prompts_of(1, 1, 1, 1), prompts_of(2, 1, 0.5, 0.9), INTERVALS)
 
-    assert (0.25, 4) == (found.value, found.num_prompts)
+    assert (0.25, 8) == (found.value, found.num_prompts)
 
 
 def test_end_to_end_counts_both_prefills():
@@ -95,9 +91,10 @@ def test_one_token_answers_have_no_decode_time():
     assert isinstance(latency.median_prompt_speedup(short, short, INTERVALS), Unmeasured)
 
 
-def test_one_prompt_has_no_speedup():
-    """A speedup over one prompt has no interval, so it is unmeasured."""
-    one = prompts_of(3)
+@pytest.mark.parametrize("num_prompts", range(1, MIN_PROMPTS))
+def test_few_prompts_have_no_speedup(num_prompts):
+    """A speedup over a few prompts has no interval, so it is unmeasured."""
+    few = times([[make_trial("p", make_block(4, 4))]] * num_prompts)
 
     for estimator in (
         latency.decode_speedup,
@@ -105,7 +102,7 @@ def test_one_prompt_has_no_speedup():
         latency.median_prompt_speedup,
         latency.share_slower,
     ):
-        assert "this has 1" in estimator(one, one, INTERVALS).reason
+        assert f"this has {num_prompts}" in estimator(few, few, INTERVALS).reason
 
 
 def test_times_are_summed_by_prompt():

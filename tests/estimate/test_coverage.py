@@ -1,0 +1,116 @@
+"""Do 95 % intervals cover the truth 95 times in 100? On simulated traffic, at fixed seeds.
+
+Answer lengths are heavy-tailed and prompts differ in difficulty; true values are exact expectations
+(``tests.fakes.truth``). Over 400 workloads a coverage of 0.95 is counted with a binomial standard
+error of 0.011, one of 0.92 with 0.014. The bounds 0.90 and 0.98 are 0.95 − 4.6 and + 2.8 standard
+errors: the jackknife's known shortfall with few prompts (0.91 to 0.945) passes, BCa bootstrap's
+(0.80 to 0.91) does not.
+"""
+
+import numpy as np
+import pytest
+
+from specmeasure.estimate import acceptance, latency
+from specmeasure.estimate.intervals import Intervals
+from specmeasure.records.plan import BASELINE
+from specmeasure.records.trace import TrialRecord
+from tests.fakes import (
+    DRAFT_4,
+    FakeEngine,
+    Machine,
+    Traffic,
+    make_plan,
+    make_prompts,
+    make_trial,
+    truth,
+)
+
+NUM_WORKLOADS, SIZES = 400, (8, 20, 50)
+INTERVALS = Intervals()
+PLAN = make_plan(BASELINE, DRAFT_4)
+TRUTH = truth(PLAN, DRAFT_4, Traffic(), Machine())
+
+
+@pytest.fixture(scope="module")
+def workloads():
+    """400 workloads of 50 prompts, each with its baseline's and its draft arm's trials."""
+    prompts = make_prompts(max(SIZES))
+    return [answers(FakeEngine(plan=PLAN, seed=seed), prompts) for seed in range(NUM_WORKLOADS)]
+
+
+def answers(engine, prompts):
+    """Times of both arms and the draft arm's counts, prompt by prompt."""
+    contexts = [engine.context_ids(prompt, []) for prompt in prompts]
+    baseline, draft = ([[trial(engine, ids, arm)] for ids in contexts] for arm in PLAN.arms)
+    return latency.times(baseline), latency.times(draft), acceptance.count_acceptance(draft, 4)
+
+
+def trial(engine, context_ids, arm) -> TrialRecord:
+    seen = engine.observe(context_ids, arm, seed=0)
+    return make_trial(
+        "p",
+        blocks=seen.blocks,
+        num_emitted_tokens=len(seen.token_ids),
+        decode_s=seen.decode_s,
+        ttft_s=seen.ttft_s,
+    )
+
+
+def first(record, num_prompts):
+    """A workload's arrays, as if it had this many prompts."""
+    return type(record)(
+        **{name: getattr(record, name)[:num_prompts] for name in record.__dataclass_fields__}
+    )
+
+
+def coverage(intervals, true_value):
+    return float(np.mean([one.low <= true_value <= one.high for one in intervals]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_prompts", SIZES)
+def test_decode_speedup_is_covered(workloads, num_prompts):
+    """The interval of a ratio of sums over heavy-tailed answers holds the true speedup."""
+    found = [
+        latency.decode_speedup(first(base, num_prompts), first(arm, num_prompts), INTERVALS)
+        for base, arm, _ in workloads
+    ]
+
+    assert 0.90 <= coverage(found, TRUTH.decode_speedup) <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_prompts", SIZES)
+def test_draft_acceptance_rate_is_covered(workloads, num_prompts):
+    """The interval of the acceptance rate holds the true rate."""
+    found = [
+        acceptance.draft_acceptance_rate(first(counts, num_prompts), INTERVALS)
+        for _, _, counts in workloads
+    ]
+
+    assert 0.90 <= coverage(found, TRUTH.draft_acceptance_rate) <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_prompts", SIZES)
+def test_tau_is_covered(workloads, num_prompts):
+    """The interval of τ holds the true τ."""
+    found = [
+        acceptance.mean_acceptance_length(first(counts, num_prompts), INTERVALS)
+        for _, _, counts in workloads
+    ]
+
+    assert 0.90 <= coverage(found, TRUTH.mean_acceptance_length) <= 0.98
+
+
+@pytest.mark.slow
+def test_estimates_are_not_far_off(workloads):
+    """Over all 20 000 prompts together the estimates meet the truth to within 1 %."""
+    tops = [sum(base.decode_s.sum() for base, _, _ in workloads)]
+    bottoms = [sum(arm.decode_s.sum() for _, arm, _ in workloads)]
+    tops.append(sum(counts.num_accepted.sum() for *_, counts in workloads))
+    bottoms.append(sum(counts.num_drafted.sum() for *_, counts in workloads))
+
+    assert [TRUTH.decode_speedup, TRUTH.draft_acceptance_rate] == pytest.approx(
+        [top / bottom for top, bottom in zip(tops, bottoms, strict=True)], rel=0.01
+    )
