@@ -24,7 +24,8 @@ from specmeasure.records.corpus import Corpus, Prompt, SkippedPrompt
 from specmeasure.records.decision import Decision, Policy
 from specmeasure.records.estimates import Estimates
 from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Arm, Method, Plan
-from specmeasure.records.trace import CorpusFacts, Environment, Manifest, Trace
+from specmeasure.records.trace import CorpusFacts, Manifest, Trace
+from specmeasure.run.environment import environment, free_cores, load_average, load_warning
 from specmeasure.trace import store
 
 if TYPE_CHECKING:
@@ -119,8 +120,12 @@ def start(
     if replace_run:
         store.remove_run(folder)
     store.refuse_existing(folder)
-    machine = _environment(plan, watchers)
+    load_before = load_average()
     engine, fitting, skipped = _ready(plan, corpus, watchers)
+    machine = environment(engine.num_threads, load_before)
+    busy = load_warning(machine)
+    if busy:
+        watchers.warning(busy)
     prompts = _sampled(fitting, request.options)
     manifest = Manifest(
         schema_version=store.SCHEMA_VERSION,
@@ -132,7 +137,7 @@ def start(
         models=engine.models,
         num_planned_trials=_num_trials(plan, prompts),
         policy=request.policy,
-        warnings=(*engine.warnings, *_warnings(machine)),
+        warnings=(*engine.warnings, *([busy] if busy else [])),
     )
     store.create_run(folder, manifest)
     return _record(manifest, engine, prompts, folder, watchers)
@@ -162,7 +167,9 @@ def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = Wa
             f"{corpus.fingerprint[:12]}, then {facts.fingerprint[:12]}). Give the same files, or "
             "start a new run."
         )
-    engine, fitting, _ = _ready(manifest.plan, corpus, watchers)
+    same_threads = replace(manifest.plan.options, num_threads=manifest.environment.num_threads)
+    plan = replace(manifest.plan, options=same_threads)
+    engine, fitting, _ = _ready(plan, corpus, watchers)
     if engine.models != manifest.models:
         raise UsageError(
             f"{folder}: the models are not those of the interrupted run (or dtype or device "
@@ -218,7 +225,7 @@ def _ready(
     from specmeasure.engines.transformers import TransformersEngine
 
     watchers.stage("loading models")
-    engine = TransformersEngine.load(plan)
+    engine = TransformersEngine.load(plan, most_threads=free_cores())
     for warning in engine.warnings:
         watchers.warning(warning)
     limits = [limit for arm in plan.arms if (limit := engine.context_limit(arm)) is not None]
@@ -250,7 +257,7 @@ def _misfit(num_prompt_tokens: int, plan: Plan, limit: int | None) -> str | None
         return "no tokens"
     if limit is None or num_prompt_tokens + plan.max_new_tokens <= limit:
         return None
-    return f"prompt and {plan.max_new_tokens} new tokens do not fit the models' context of {limit} tokens"
+    return f"prompt and {plan.max_new_tokens} new tokens pass the models' context of {limit} tokens"
 
 
 def _record(
@@ -279,23 +286,6 @@ def _record(
         recorder.record(prompts)
         store.seal_run(folder)
     return store.read_trace(folder)
-
-
-def _environment(plan: Plan, watchers: Watchers) -> Environment:
-    from specmeasure.run.environment import environment, load_warning, usable_cores
-
-    machine = environment(plan.options.num_threads or usable_cores())
-    busy = load_warning(machine)
-    if busy:
-        watchers.warning(busy)
-    return machine
-
-
-def _warnings(machine: Environment) -> tuple[str, ...]:
-    from specmeasure.run.environment import load_warning
-
-    busy = load_warning(machine)
-    return (busy,) if busy else ()
 
 
 def _corpus_facts(

@@ -96,7 +96,9 @@ Attn = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    _option("--threads", min=1, help="CPU threads; default: the free cores.", panel=MODELS),
+    _option(
+        "--threads", min=1, help="CPU threads; default: as many free cores as help.", panel=MODELS
+    ),
 ]
 DeviceMap = Annotated[
     str | None,

@@ -19,7 +19,6 @@ from specmeasure.errors import RunInterrupted, UnusablePolicy, UsageError
 from specmeasure.records.decision import Policy
 from specmeasure.records.plan import ModelOptions, Plan, Sampling
 from specmeasure.records.trace import Trace
-from specmeasure.run.environment import free_cores
 
 EXIT_BY_VERDICT = {"GO": 0, "NO_GO": 10, "INCONCLUSIVE": 20}
 WITH_RESUME = {"resume", "prompts", "check", "as_json"}
@@ -127,7 +126,7 @@ def _plan(asked: dict[str, Any], watchers: api.Watchers) -> Plan:
         seed=asked["seed"],
         ignore_eos=asked["ignore_eos"],
         include_text=asked["include_text"],
-        options=ModelOptions(**options, num_threads=asked["threads"] or free_cores()),
+        options=ModelOptions(**options, num_threads=asked["threads"]),
     )
 
 

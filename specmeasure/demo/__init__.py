@@ -8,7 +8,7 @@ from pathlib import Path
 PREFIX = "embedded:"
 TARGET = "embedded:target"
 DRAFT = "embedded:draft"
-DRAFT_LARGE = "embedded:draft-large"
+DRAFT_SMALL = "embedded:draft-small"
 
 
 def embedded_folder(name: str) -> Path | None:

@@ -4,12 +4,12 @@
 
 ``--data`` holds ``text/`` (dialogues, dialogues with JSON calls, maths) and ``prompts/mbpp/``; the
 standard library of the running Python is added as code. The target learns next tokens; each draft
-is then distilled from it: forward KL on the same text and on the target's own greedy answers
-(Hinton et al. 2015, arXiv:1503.02531; Zhou et al. 2023, arXiv:2310.08461), because a draft is only
-ever asked about text that the target wrote.
+is then distilled from it: forward KL on the target's own greedy answers to contexts of the same
+text (Hinton et al. 2015, arXiv:1503.02531; Zhou et al. 2023, arXiv:2310.08461), because a draft is
+only ever asked about text that the target wrote.
 
-``--start-from`` continues from a folder with ``target/``, ``draft/`` and ``draft-large/`` and keeps
-its tokenizer; a shallower target is deepened by layers that start as the identity. Steps, not
+``--start-from`` continues from a folder with ``target/``, ``draft/`` and ``draft-small/`` and keeps
+its tokenizer; shallower or narrower models are grown without changing what they compute. Steps, not
 minutes, bound the work, and everything is seeded; thread counts and kernels still change the last
 bits. The module does not know how good the pair is at anything but next-token loss.
 """
@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
-from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 PAD, BOS, END = "<|pad|>", "<|bos|>", "<|end|>"
@@ -81,8 +81,8 @@ class Shape:
 
 SHAPES = {
     "target": Shape(hidden=160, layers=12, heads=5, ffn=432),
-    "draft": Shape(hidden=96, layers=1, heads=3, ffn=256),
-    "draft-large": Shape(hidden=128, layers=2, heads=4, ffn=344),
+    "draft": Shape(hidden=192, layers=2, heads=6, ffn=512),
+    "draft-small": Shape(hidden=96, layers=1, heads=3, ffn=256),
 }
 
 
@@ -258,53 +258,112 @@ def train_target(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A context with the target's greedy answer, and what the target thought at every place."""
+
+    ids: Tensor  # [T] int32
+    num_context: int
+    top_ids: Tensor  # [T, 16] int16, the target's likeliest next tokens
+    top_logits: Tensor  # [T, 16] float16
+
+
+def contexts(
+    tokenizer: PreTrainedTokenizerFast, kinds: dict[str, list[str]], num_rows: int, seed: int
+) -> list[list[int]]:
+    """Places where the target would be asked: before an assistant's turn, inside a source file."""
+    rng = random.Random(seed)
+    found: list[list[int]] = []
+    for kind, docs in sorted(kinds.items()):
+        texts = []
+        for doc in rng.choices(docs, k=num_rows // len(kinds)):
+            if kind == "library":
+                starts = [
+                    m.start() for m in re.finditer(r"^(class|def|import|from) ", doc, re.MULTILINE)
+                ]
+                start = rng.choice(starts or [0])
+                texts.append("".join(doc[start:].splitlines(keepends=True)[: rng.randint(2, 8)]))
+            else:
+                turns = [m.end() for m in re.finditer(r"<\|assistant\|>\n", doc)]
+                texts.append(doc[: rng.choice(turns)] if turns else doc)
+        encoded = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+        found += [[1, *one.ids] for one in encoded if 4 < len(one.ids) < 320]
+    return found
+
+
 @torch.inference_mode()
-def own_answers(
-    target: LlamaForCausalLM, streams: dict[str, Tensor], *, num_rows: int, seed: int
-) -> Tensor:
-    """The target's greedy continuations of training text, [num_rows, 256], contexts included."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = []
-    for kind in sorted(streams):
-        for _ in range(0, num_rows // len(streams), 64):
-            context = windows(streams[kind], 64, 64, generator=generator)
-            rows.append(
-                target.generate(
-                    context,
-                    max_new_tokens=192,
-                    min_new_tokens=192,
-                    do_sample=False,
-                    eos_token_id=-1,
+def lessons(target: LlamaForCausalLM, asked: list[list[int]]) -> list[Lesson]:
+    """Answer every context greedily, then read context and answer once more for the logits."""
+    asked = sorted(asked, key=len)
+    written: list[Lesson] = []
+    for start in range(0, len(asked), 128):
+        part = asked[start : start + 128]
+        width = max(map(len, part))
+        padded = torch.tensor([[0] * (width - len(ids)) + ids for ids in part])
+        mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in part])
+        out = target.generate(padded, attention_mask=mask, max_new_tokens=96, do_sample=False)
+        answers = [row[width:][(row[width:] != 0)] for row in out]
+        rows = [torch.cat([torch.tensor(ids), one]) for ids, one in zip(part, answers, strict=True)]
+        batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            top = target(input_ids=batch, use_cache=False).logits.float().topk(16, dim=-1)
+        for index, (ids, row) in enumerate(zip(part, rows, strict=True)):
+            written.append(
+                Lesson(
+                    row.int(),
+                    len(ids),
+                    top.indices[index, : len(row)].short(),
+                    top.values[index, : len(row)].half(),
                 )
             )
-        print(f"own answers: {kind}", flush=True)
-    return torch.cat(rows)
+        print(f"lessons {len(written)}/{len(asked)}", flush=True)
+    return written
 
 
-def distil(
-    draft: LlamaForCausalLM,
-    target: LlamaForCausalLM,
-    stream: Tensor,
-    own: Tensor,
-    options: argparse.Namespace,
-) -> None:
-    """Minimise KL(target || draft) on half text, half the target's own answers."""
-    generator = torch.Generator().manual_seed(options.seed)
+def widen(narrow: LlamaForCausalLM, shape: Shape, vocab_size: int) -> LlamaForCausalLM:
+    """The same function in more dimensions: old weights in a corner, new outputs zero.
+
+    RMSNorm averages over more dimensions, so its gains shrink by the root of the ratio.
+    """
+    wide = shape.build(vocab_size)
+    scale = math.sqrt(narrow.config.hidden_size / shape.hidden)
+    old = narrow.state_dict()
+    with torch.no_grad():
+        for name, weight in wide.state_dict().items():
+            corner = tuple(slice(0, size) for size in old[name].shape)
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight.zero_()
+            elif weight.dim() > 1:
+                weight[..., old[name].shape[-1] :] *= 0.1
+                weight[corner[:1]][:, old[name].shape[-1] :] *= 0.5
+            weight[corner] = old[name] * (scale if weight.dim() == 1 else 1)
+    return wide
+
+
+def distil(draft: LlamaForCausalLM, lessons: list[Lesson], options: argparse.Namespace) -> None:
+    """Minimise KL(target || draft) over the target's 16 likeliest tokens at every place.
+
+    Places inside the answer count fully, places inside the context a quarter.
+    """
+    rng = random.Random(options.seed)
+    order = sorted(range(len(lessons)), key=lambda place: len(lessons[place].ids))
+    groups = [order[start : start + 24] for start in range(0, len(order), 24)]
 
     def divergence() -> Tensor:
-        text = windows(stream, options.batch, own.shape[1], generator=generator)
-        picks = torch.randint(0, len(own), (options.batch,), generator=generator)
-        ids = torch.cat([text, own[picks]])
+        picked = [lessons[place] for place in rng.choice(groups)]
+        ids = _stacked([one.ids for one in picked]).long()
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            with torch.no_grad():
-                wanted = target(input_ids=ids, use_cache=False).logits
-            got = draft(input_ids=ids, use_cache=False).logits
-        return functional.kl_div(
-            got.float().log_softmax(-1).flatten(0, 1),
-            wanted.float().log_softmax(-1).flatten(0, 1),
-            log_target=True,
-            reduction="batchmean",
-        )
+            logits = draft(input_ids=ids, use_cache=False).logits
+        wanted = _stacked([one.top_logits for one in picked]).float().log_softmax(-1)
+        places = _stacked([one.top_ids for one in picked]).long()
+        got = logits.float().log_softmax(-1).gather(-1, places)
+        gap = (wanted.exp() * (wanted - got)).sum(-1)  # [B, T]
+        weight = torch.zeros_like(gap)
+        for row, one in enumerate(picked):
+            weight[row, : one.num_context - 1] = 0.25
+            weight[row, one.num_context - 1 : len(one.ids) - 1] = 1.0
+        loss: Tensor = (gap * weight).sum() / weight.sum()
+        return loss
 
     optimise(
         draft,
@@ -313,6 +372,23 @@ def distil(
         learning_rate=options.draft_rate,
         after_steps=lambda _: None,
     )
+
+
+def _stacked(rows: list[Tensor]) -> Tensor:
+    padded: Tensor = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return padded
+
+
+@torch.inference_mode()
+def agreement(draft: LlamaForCausalLM, lessons: list[Lesson]) -> float:
+    """Share of answer tokens that the draft would have drafted."""
+    hits = total = 0
+    for one in lessons:
+        guessed = draft(input_ids=one.ids[None].long()).logits[0].argmax(-1)
+        answer = slice(one.num_context, None)
+        hits += int((guessed[one.num_context - 1 : -1] == one.ids[answer]).sum())
+        total += len(one.ids) - one.num_context
+    return hits / total
 
 
 @torch.inference_mode()
@@ -348,9 +424,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=384)
     parser.add_argument("--target-steps", type=int, default=4000)
     parser.add_argument("--target-rate", type=float, default=2e-3)
-    parser.add_argument("--draft-steps", type=int, default=1200)
+    parser.add_argument("--draft-steps", type=int, default=6000)
     parser.add_argument("--draft-rate", type=float, default=3e-3)
-    parser.add_argument("--own-rows", type=int, default=3200)
+    parser.add_argument("--own-rows", type=int, default=10_000)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     return parser.parse_args()
@@ -386,8 +462,11 @@ def main() -> None:
         model = shape.build(len(tokenizer))
         if start:
             found = LlamaForCausalLM.from_pretrained(start / name, dtype=torch.float32)
-            same_depth = found.config.num_hidden_layers == shape.layers
-            model = found if same_depth else deepen(found, shape, len(tokenizer))
+            model = found
+            if found.config.num_hidden_layers != shape.layers:
+                model = deepen(found, shape, len(tokenizer))
+            elif found.config.hidden_size != shape.hidden:
+                model = widen(found, shape, len(tokenizer))
         trained[name] = model
 
     target = trained["target"]
@@ -400,15 +479,53 @@ def main() -> None:
     target.eval().requires_grad_(requires_grad=False)
     drafts = [name for name in wanted if name != "target"]
     if drafts:
-        by_kind = {kind: token_stream(tokenizer, docs) for kind, docs in training.items()}
-        own = own_answers(target, by_kind, num_rows=options.own_rows, seed=options.seed)
+        learnt = _kept_lessons(options, tokenizer, target, training)
+        held = lessons(target, contexts(tokenizer, held_out, 400, options.seed + 1))
         for name in drafts:
-            distil(trained[name], target, stream, own, options)
+            distil(trained[name], learnt, options)
             save_folder(trained[name], tokenizer, options.out / name)
+            print(
+                f"{name}: agrees on {agreement(trained[name], held):.3f} of held-out answer tokens"
+            )
     for name in wanted:
         model = trained[name].eval()
         losses = {kind: round(held_out_loss(model, ids), 3) for kind, ids in checks.items()}
         print(f"{name}: held-out nats per token {losses}", flush=True)
+
+
+def _kept_lessons(
+    options: argparse.Namespace,
+    tokenizer: PreTrainedTokenizerFast,
+    target: LlamaForCausalLM,
+    training: dict[str, list[str]],
+) -> list[Lesson]:
+    """Written once per output folder, so that drafts can be trained side by side."""
+    path = options.out / "lessons.safetensors"
+    if not path.exists():
+        written = lessons(target, contexts(tokenizer, training, options.own_rows, options.seed))
+        save_file(
+            {
+                f"{index}.{name}": value
+                for index, one in enumerate(written)
+                for name, value in (
+                    ("ids", one.ids),
+                    ("num_context", torch.tensor(one.num_context)),
+                    ("top_ids", one.top_ids),
+                    ("top_logits", one.top_logits),
+                )
+            },
+            path,
+        )
+    stored = load_file(path)
+    return [
+        Lesson(
+            stored[f"{index}.ids"],
+            int(stored[f"{index}.num_context"]),
+            stored[f"{index}.top_ids"],
+            stored[f"{index}.top_logits"],
+        )
+        for index in range(len(stored) // 4)
+    ]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ class Engine(Protocol):
     """Decodes one context with one arm, and says what it saw."""
 
     models: tuple[ModelFacts, ...]  # target first
+    num_threads: int  # of the CPU
     warnings: tuple[str, ...]  # what a reader of the brief should know about the set-up
 
     def context_ids(self, prompt: Prompt, replies: Sequence[str]) -> list[int]:

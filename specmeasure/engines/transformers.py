@@ -18,6 +18,7 @@ from specmeasure.engines.loading import (
     pick_device,
     refuse_other_vocabulary,
 )
+from specmeasure.engines.threads import pick_num_threads
 from specmeasure.errors import OutOfMemory, UnreadableCorpus
 from specmeasure.proposers.draft_model import DraftModelProposer
 from specmeasure.proposers.ngram import NgramProposer
@@ -59,17 +60,21 @@ class TransformersEngine:
             *(_facts(name, draft) for name, draft in drafts.items()),
         )
         self.warnings = self._set_up_warnings()
+        self.num_threads = torch.get_num_threads()
 
     @classmethod
-    def load(cls, plan: Plan) -> Self:
+    def load(cls, plan: Plan, *, most_threads: int = 1) -> Self:
         """Load, check tokenizers and cache rollback, and warm nothing up yet.
+
+        Args:
+            plan: names models and options.
+            most_threads: CPU threads to try, where the plan does not fix their number.
 
         Raises:
             ModelError: with what to do.
         """
         options = plan.options
-        if options.num_threads:
-            torch.set_num_threads(options.num_threads)
+        torch.set_num_threads(options.num_threads or most_threads)
         device = pick_device(options.device)
         tokenizer = load_tokenizer(plan.target, options)
         drafts = list(dict.fromkeys(arm.draft for arm in plan.arms if arm.draft))
@@ -89,6 +94,8 @@ class TransformersEngine:
         if plan.speculative_arms:
             for name, model in zip((plan.target, *drafts), (target, *others), strict=True):
                 check_rollback(model, name)
+        if options.num_threads is None and device.type == "cpu":
+            pick_num_threads(target, most_threads)
         return cls(plan, tokenizer, target, dict(zip(drafts, others, strict=True)))
 
     def context_ids(self, prompt: Prompt, replies: Sequence[str]) -> list[int]:

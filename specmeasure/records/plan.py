@@ -70,7 +70,7 @@ class ModelOptions:
     dtype: str = "auto"  # auto: float32 on a CPU, the checkpoint's own elsewhere
     attn: str | None = None  # attn_implementation; None leaves it to transformers
     device_map: str | None = None  # "auto" spreads the target over several GPUs
-    num_threads: int | None = None  # None: the cores this process may use
+    num_threads: int | None = None  # None: as many free cores as make the target faster
     allow_pickle: bool = False
     trust_remote_code: bool = False
 

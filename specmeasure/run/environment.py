@@ -22,14 +22,14 @@ def free_cores() -> int:
     """Usable cores less those that other work occupies now, at least 1.
 
     OpenMP threads spin while they wait for each other: with one thread too many on a busy machine
-    a step can take a hundred times as long, so the default never asks for a core that is taken.
+    a step can take a hundred times as long, so no default asks for a core that is taken.
     """
     occupied = psutil.cpu_percent(interval=0.3) / 100 * (psutil.cpu_count() or 1)
     return max(1, usable_cores() - round(occupied))
 
 
-def environment(num_threads: int) -> Environment:
-    """The machine as it is now."""
+def environment(num_threads: int, load_before: float | None) -> Environment:
+    """The machine, with the load it had before any of our own work."""
     return Environment(
         versions=_versions(),
         platform=f"{platform.platform()}, Python {platform.python_version()}",
@@ -38,7 +38,7 @@ def environment(num_threads: int) -> Environment:
         memory_bytes=psutil.virtual_memory().total,
         accelerators=_accelerators(),
         num_threads=num_threads,
-        load_average=load_average(),
+        load_average=load_before,
     )
 
 

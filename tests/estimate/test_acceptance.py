@@ -30,11 +30,16 @@ ESTIMATORS = (
 
 
 @st.composite
-def any_block(draw, num_drafted=st.integers(0, 4), truncated=st.booleans()):
-    drafted = draw(num_drafted)
+def any_block(draw):
+    """Up to four drafts, any of them kept, sometimes cut by EOS."""
+    drafted = draw(st.integers(0, 4))
     accepted = draw(st.integers(0, drafted))
-    cut = accepted > 0 and draw(truncated)
-    return make_block(drafted, accepted, truncated=cut)
+    return make_block(drafted, accepted, truncated=accepted > 0 and draw(st.booleans()))
+
+
+def whole_block(k):
+    """K drafts, any of them kept, never cut."""
+    return st.integers(0, k).map(lambda accepted: make_block(k, accepted))
 
 
 def prompts_of(blocks):
@@ -105,13 +110,7 @@ def test_drafts_are_judged_up_to_the_first_rejection(block, expected):
     assert expected == num_judged(block)
 
 
-@given(
-    st.integers(1, 5).flatmap(
-        lambda k: st.tuples(
-            st.just(k), prompts_of(any_block(st.just(k), st.just(False)))
-        )
-    )
-)
+@given(st.integers(1, 5).flatmap(lambda k: st.tuples(st.just(k), prompts_of(whole_block(k)))))
 def test_survival_adds_up_to_tau(drawn):
     """Σ survival = τ − 1 where K is constant and nothing is cut; a curve at 0 stays there."""
     k, prompts = drawn

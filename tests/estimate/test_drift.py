@@ -12,9 +12,7 @@ DIVERGENT = SuspectToken(index=5, delta=0.75, noise=0.25)
 
 
 def audited(prompt_id, *suspects, baseline_divergence=None):
-    audit = Audit(
-        num_checked_tokens=10, suspects=suspects, baseline_divergence=baseline_divergence
-    )
+    audit = Audit(num_checked_tokens=10, suspects=suspects, baseline_divergence=baseline_divergence)
     return make_trial(prompt_id, make_block(4, 4), audit=audit)
 
 

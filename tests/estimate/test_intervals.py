@@ -81,9 +81,10 @@ def test_few_prompts_have_no_interval(size):
         intervals.median(few),
         intervals.share(few > 0),
     ):
-        assert Unmeasured(
-            reason=f"an interval needs {MIN_PROMPTS} prompts or more, this has {size}"
-        ) == found
+        assert (
+            Unmeasured(reason=f"an interval needs {MIN_PROMPTS} prompts or more, this has {size}")
+            == found
+        )
 
 
 def test_a_median_is_the_sample_median():

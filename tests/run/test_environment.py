@@ -61,7 +61,7 @@ def test_free_cores_are_usable():
 
 def test_the_environment_is_this_machine():
     """Versions of what is installed, and the number of threads that was asked for."""
-    here = environment(num_threads=3)
+    here = environment(num_threads=3, load_before=None)
 
     assert 3 == here.num_threads
     assert {"specmeasure", "torch", "numpy"} <= set(here.versions)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from specmeasure.errors import ModelError, OutOfMemory, UnreadableCorpus
-from specmeasure.records.plan import BASELINE, Sampling
+from specmeasure.records.plan import BASELINE, Sampling, TrialKey
 from specmeasure.run.recorder import Recorder, ids_hash, trial_seed
 from tests.fakes import (
     DRAFT_2,
@@ -38,7 +38,7 @@ def test_every_planned_trial_is_recorded_once(sampling):
     """Prompts × turns × repeats × arms, none left out, none twice."""
     plan = make_plan(BASELINE, DRAFT_4, NGRAM_4, num_repeats=2, sampling=sampling)
     prompts = [*make_prompts(5), make_chat("talk", 3)]
-    told = []
+    told: list[TrialKey] = []
 
     trials = record(FakeEngine(plan=plan), prompts, told.append)
 
@@ -64,7 +64,9 @@ def test_a_trial_keeps_what_the_engine_saw():
 
 def test_arms_agree_when_greedy():
     """All arms give one prompt the same answer; only blocks and times differ."""
-    trials = record(FakeEngine(plan=make_plan(BASELINE, DRAFT_4, DRAFT_2, NGRAM_4)), make_prompts(6))
+    trials = record(
+        FakeEngine(plan=make_plan(BASELINE, DRAFT_4, DRAFT_2, NGRAM_4)), make_prompts(6)
+    )
 
     assert 6 == len({(trial.key.prompt_id, trial.ids_hash) for trial in trials.values()})
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from specmeasure.records.plan import Sampling
+from specmeasure.records.plan import Sampling, TrialKey
 from specmeasure.run.recorder import Recorder
 from tests.fakes import (
     FakeEngine,
@@ -148,7 +148,7 @@ def test_progress_counts_recorded_trials_too():
     plan = make_plan()
     prompts = [*make_prompts(3), make_chat("talk", 2)]
     kept = whole_run(plan, prompts)[:7]
-    told = []
+    told: list[TrialKey] = []
 
     Recorder(
         plan,

@@ -66,6 +66,6 @@ answered_trials = st.builds(
     audit=st.none() | audits,
     blocks=st.lists(blocks(), max_size=3).map(tuple),
 )
-runs = st.lists(
-    failed_trials | answered_trials, max_size=4, unique_by=lambda trial: trial.key
-).map(tuple)
+runs = st.lists(failed_trials | answered_trials, max_size=4, unique_by=lambda trial: trial.key).map(
+    tuple
+)

@@ -1,0 +1,37 @@
+"""Memory stays where it is while trials go by."""
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from specmeasure import api, demo
+from specmeasure.corpus import CorpusOptions
+from specmeasure.records.plan import ModelOptions, Plan
+
+MIB = 2**20
+
+
+@pytest.mark.slow
+def test_500_trials_need_no_more_memory_than_20(tmp_path: Path):
+    """At most 50 MB more resident memory after trial 500 than after trial 20."""
+    prompts = tmp_path / "many.txt"
+    prompts.write_text("\n".join(f"def function_{n}(value):" for n in range(260)))
+    plan = Plan(
+        target=demo.DRAFT,
+        arms=api.plan_arms(drafts=[demo.DRAFT_SMALL], ngram=False, lengths=[4])[:-1],
+        max_new_tokens=48,
+        options=ModelOptions(device="cpu", num_threads=1),
+    )
+    resident: list[int] = []
+    process = psutil.Process(os.getpid())
+    api.start(
+        api.Request(plan=plan, sources=(str(prompts),), options=CorpusOptions()),
+        tmp_path / "run",
+        watchers=api.Watchers(trial=lambda: resident.append(process.memory_info().rss)),
+    )
+    growth = (resident[499] - resident[19]) / MIB
+    print(f"resident memory after 20 trials {resident[19] / MIB:.0f} MiB, 500: +{growth:.1f} MiB")
+
+    assert growth <= 50

@@ -1,0 +1,410 @@
+"""Every rule at its boundary, and what the rules make together."""
+
+from dataclasses import replace
+
+import pytest
+
+from specmeasure.decide import decide, override, read_policy
+from specmeasure.errors import InsufficientEvidence, UnusablePolicy
+from specmeasure.records.decision import Policy, RuleOutcome, Verdict
+from specmeasure.records.estimates import (
+    ArmEstimates,
+    Estimates,
+    Interval,
+    Losslessness,
+    SliceEstimates,
+    Unmeasured,
+)
+
+UNKNOWN = Unmeasured(reason="nobody looked")
+GIB = 2**30
+
+
+def interval(low, high, *, value=None, num_prompts=100):
+    """Around its middle, unless the value is given."""
+    middle = (low + high) / 2 if value is None else value
+    return Interval(value=middle, low=low, high=high, level=0.95, num_prompts=num_prompts)
+
+
+def a_slice(name, speedup):
+    return SliceEstimates(
+        name=name,
+        num_prompts=10,
+        decode_speedup=speedup,
+        mean_acceptance_length=UNKNOWN,
+        draft_acceptance_rate=UNKNOWN,
+    )
+
+
+def audited(num_divergent):
+    return Losslessness(
+        num_trials=100,
+        num_identical=100 - num_divergent,
+        num_near_tie=0,
+        num_divergent=num_divergent,
+        num_checked_tokens=5000,
+        num_differing_from_baseline=num_divergent,
+        worst_delta=None,
+        worst_noise=None,
+        divergent_prompts=(),
+    )
+
+
+def an_arm(name="draft k=4", speedup=None, **changes):
+    """An arm that every default rule approves of."""
+    speedup = speedup or interval(1.2, 1.4)
+    made = ArmEstimates(
+        name=name,
+        num_speculative_tokens=4,
+        num_prompts=100,
+        num_trials=100,
+        num_failed_trials=0,
+        num_emitted_tokens=5000,
+        ttft_s=UNKNOWN,
+        tpot_s=UNKNOWN,
+        memory_bytes=GIB,
+        decode_speedup=speedup,
+        decode_speedup_corrected=speedup,
+        slices=(a_slice("chat", interval(1.2, 1.5)),),
+        losslessness=audited(0),
+    )
+    return replace(made, **changes)
+
+
+def estimates_of(*arms, **changes):
+    made = Estimates(
+        num_prompts=100,
+        num_planned_trials=300,
+        num_recorded_trials=300,
+        noise_floor=interval(0.99, 1.01),
+        baseline=an_arm("baseline"),
+        arms=arms or (an_arm(),),
+        num_resamples=200,
+        seed=0,
+    )
+    return replace(made, **changes)
+
+
+def judged(arm=None, policy=None, **changes):
+    """The decision on one arm."""
+    return decide(estimates_of(arm or an_arm(), **changes), policy or Policy()).arms[0]
+
+
+def outcome(decision, words):
+    (finding,) = [one for one in decision.findings if words in one.rule]
+    return finding.outcome
+
+
+@pytest.mark.parametrize(
+    ("speedup", "rule", "verdict"),
+    [
+        (interval(1.10, 1.30), RuleOutcome.MET, Verdict.GO),
+        (interval(1.0999, 1.30), RuleOutcome.OPEN, Verdict.INCONCLUSIVE),
+        (interval(0.90, 1.10), RuleOutcome.OPEN, Verdict.INCONCLUSIVE),
+        (interval(0.90, 1.0999), RuleOutcome.FAILED, Verdict.NO_GO),
+        (UNKNOWN, RuleOutcome.OPEN, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_speed_is_met_low_and_failed_high(speedup, rule, verdict):
+    """The lower bound must reach 1.10; an upper bound below it fails; unknown stays open."""
+    found = judged(an_arm(speedup=speedup))
+
+    assert (rule, verdict) == (outcome(found, "decode speedup"), found.verdict)
+
+
+@pytest.mark.parametrize(
+    ("speedup", "rule", "verdict"),
+    [
+        (interval(0.80, 1.00), RuleOutcome.MET, Verdict.GO),
+        (interval(0.80, 0.9999), RuleOutcome.FAILED, Verdict.NO_GO),
+        (UNKNOWN, RuleOutcome.MET, Verdict.GO),
+    ],
+)
+def test_a_slow_slice_is_no_go(speedup, rule, verdict):
+    """A category that is slower even at its upper bound fails the arm; an unmeasured one cannot."""
+    slices = (a_slice("chat", interval(1.3, 1.5)), a_slice("law", speedup))
+
+    found = judged(an_arm(slices=slices))
+
+    assert (rule, verdict) == (outcome(found, "category"), found.verdict)
+
+
+def test_slow_slices_are_named():
+    """All of them, with their numbers; else the slowest."""
+    slow = (a_slice("law", interval(0.8, 0.9)), a_slice("poems", interval(0.7, 0.95)))
+    fine = a_slice("chat", interval(1.3, 1.5))
+
+    (failed,) = [f for f in judged(an_arm(slices=(fine, *slow))).findings if "category" in f.rule]
+    (met,) = [
+        f
+        for f in judged(an_arm(slices=(fine, a_slice("code", interval(1.1, 1.2))))).findings
+        if "category" in f.rule
+    ]
+
+    assert failed.observed.startswith("law 0.85 [0.80, 0.90]")
+    assert "; poems 0.82 [0.70, 0.95]" in failed.observed
+    assert met.observed.startswith("code 1.15 [1.10, 1.20]")
+
+
+def test_no_measured_slice_is_open():
+    """Where no category could be measured, nobody knows whether one is slow."""
+    found = judged(an_arm(slices=(a_slice("chat", UNKNOWN),)))
+
+    assert (RuleOutcome.OPEN, Verdict.INCONCLUSIVE) == (outcome(found, "category"), found.verdict)
+
+
+@pytest.mark.parametrize(
+    ("num_divergent", "allowed", "verdict"),
+    [(0, 0, Verdict.GO), (1, 0, Verdict.NO_GO), (2, 2, Verdict.GO), (3, 2, Verdict.NO_GO)],
+)
+def test_a_divergence_is_no_go(num_divergent, allowed, verdict):
+    """More unexplained divergences than the policy allows: fast and wrong is not GO."""
+    found = judged(
+        an_arm(losslessness=audited(num_divergent)), Policy(max_divergent_trials=allowed)
+    )
+
+    assert verdict == found.verdict
+
+
+@pytest.mark.parametrize(
+    ("memory", "rule", "verdict"),
+    [
+        (GIB, RuleOutcome.MET, Verdict.GO),
+        (GIB + 1, RuleOutcome.FAILED, Verdict.NO_GO),
+        (None, RuleOutcome.OPEN, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_memory_must_fit(memory, rule, verdict):
+    """Weights and cache up to the limit fit, a byte more does not, unknown stays open."""
+    found = judged(an_arm(memory_bytes=memory), Policy(max_memory_bytes=GIB))
+
+    assert (rule, verdict) == (outcome(found, "1.00 GiB"), found.verdict)
+
+
+def test_memory_without_a_limit_is_no_rule():
+    """A policy that names no limit does not judge memory."""
+    assert not [one for one in judged().findings if "GiB" in one.rule]
+
+
+@pytest.mark.parametrize(
+    ("num_prompts", "rule", "verdict"),
+    [(20, RuleOutcome.MET, Verdict.GO), (19, RuleOutcome.OPEN, Verdict.INCONCLUSIVE)],
+)
+def test_few_prompts_are_inconclusive(num_prompts, rule, verdict):
+    """Below the policy's number of prompts nothing is GO, however fast."""
+    found = judged(num_prompts=num_prompts)
+
+    assert (rule, verdict) == (outcome(found, "at least 20 prompts"), found.verdict)
+
+
+@pytest.mark.parametrize(
+    ("floor", "rule", "verdict"),
+    [
+        (interval(1.02, 1.04), RuleOutcome.MET, Verdict.GO),
+        (interval(1.0201, 1.04), RuleOutcome.FAILED, Verdict.INCONCLUSIVE),
+        (interval(0.95, 0.98), RuleOutcome.MET, Verdict.GO),
+        (interval(0.95, 0.9799), RuleOutcome.FAILED, Verdict.INCONCLUSIVE),
+        (interval(0.5, 2.0), RuleOutcome.MET, Verdict.GO),
+        (UNKNOWN, RuleOutcome.OPEN, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_a_noisy_machine_is_inconclusive(floor, rule, verdict):
+    """A baseline that differs from itself by more than 2 % for certain proves nothing."""
+    found = judged(noise_floor=floor)
+
+    assert (rule, verdict) == (outcome(found, "A/A"), found.verdict)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_prompts": 3}, {"noise_floor": interval(1.1, 1.2)}, {"noise_floor": UNKNOWN}]
+)
+@pytest.mark.parametrize(
+    "arm",
+    [
+        an_arm(speedup=interval(0.7, 0.8)),
+        an_arm(losslessness=audited(1)),
+        an_arm(slices=(a_slice("law", interval(0.7, 0.8)),)),
+    ],
+    ids=["slow", "divergent", "slow slice"],
+)
+def test_noise_and_few_prompts_do_not_hide_a_no_go(arm, changes):
+    """They cap a verdict at INCONCLUSIVE; they do not lift one to it."""
+    assert Verdict.NO_GO == judged(arm, **changes).verdict
+
+
+def test_go_needs_every_rule():
+    """GO where all findings are met, and the decision carries the arm and the policy."""
+    policy = Policy(max_memory_bytes=2 * GIB)
+
+    decision = decide(estimates_of(), policy)
+
+    assert (Verdict.GO, "draft k=4", policy) == (decision.verdict, decision.arm, decision.policy)
+    assert [RuleOutcome.MET] * 6 == [one.outcome for one in decision.arms[0].findings]
+
+
+def test_one_failed_rule_outweighs_an_open_one():
+    """An open speed and a divergence together are NO_GO."""
+    found = judged(an_arm(speedup=interval(0.9, 1.5), losslessness=audited(1)))
+
+    assert Verdict.NO_GO == found.verdict
+
+
+@pytest.mark.parametrize(
+    ("corrected", "verdict"),
+    [(interval(1.05, 1.40), Verdict.INCONCLUSIVE), (interval(1.12, 1.40), Verdict.GO)],
+)
+def test_the_corrected_interval_decides(corrected, verdict):
+    """With several arms the interval that allows for the choice among them is judged."""
+    arm = an_arm(speedup=interval(1.15, 1.35), decode_speedup_corrected=corrected)
+
+    decision = decide(estimates_of(arm, an_arm("slow", interval(0.5, 0.6))), Policy())
+
+    assert verdict == decision.verdict
+
+
+def test_slices_are_judged_by_the_speed_rule():
+    """Each category alone: route what gains, not what loses."""
+    slices = (
+        a_slice("chat", interval(1.10, 1.3)),
+        a_slice("code", interval(1.05, 1.3)),
+        a_slice("law", interval(0.9, 1.09)),
+        a_slice("rare", UNKNOWN),
+    )
+
+    found = judged(an_arm(slices=slices))
+
+    assert {
+        "chat": Verdict.GO,
+        "code": Verdict.INCONCLUSIVE,
+        "law": Verdict.NO_GO,
+        "rare": Verdict.INCONCLUSIVE,
+    } == {one.name: one.verdict for one in found.slices}
+
+
+@pytest.mark.parametrize(
+    ("speedup", "expected"),
+    [
+        # 0.50 wide, 0.25 away: twice too wide, four times the prompts
+        (interval(0.75, 1.75, value=1.25, num_prompts=30), 120),
+        # below the threshold the upper half counts: 0.75 wide, 0.25 away
+        (interval(0.25, 1.5, value=0.75, num_prompts=30), 270),
+        # 0.2501 against 0.25: one prompt more
+        (interval(0.9999, 1.5, value=1.25, num_prompts=30), 31),
+        # exactly on the threshold: no number of prompts would tell
+        (interval(0.5, 1.5, value=1.0, num_prompts=30), None),
+        (UNKNOWN, None),
+    ],
+)
+def test_prompts_to_settle_by_hand(speedup, expected):
+    """n · (half width towards the threshold / distance to it)²."""
+    found = judged(an_arm(speedup=speedup), Policy(min_decode_speedup=1.0))
+
+    assert expected == found.num_prompts_to_settle
+
+
+def test_prompts_to_settle_reach_the_minimum():
+    """A fast arm on few prompts needs as many as the policy asks for."""
+    speedup = interval(1.3, 1.5, num_prompts=8)
+
+    found = judged(an_arm(speedup=speedup), Policy(min_prompts=50), num_prompts=8)
+
+    assert (Verdict.INCONCLUSIVE, 50) == (found.verdict, found.num_prompts_to_settle)
+
+
+@pytest.mark.parametrize(
+    ("arm", "changes"),
+    [
+        (an_arm(), {}),
+        (an_arm(speedup=interval(0.7, 0.8)), {}),
+        (an_arm(), {"noise_floor": interval(1.1, 1.2)}),
+    ],
+    ids=["GO", "NO_GO", "noise"],
+)
+def test_more_prompts_do_not_always_help(arm, changes):
+    """A verdict that stands, or a noisy machine, names no number of prompts."""
+    assert None is judged(arm, **changes).num_prompts_to_settle
+
+
+def test_arms_are_ordered_best_first():
+    """GO before INCONCLUSIVE before NO_GO; within a verdict the faster one first."""
+    arms = (
+        an_arm("slow", interval(0.7, 0.9)),
+        an_arm("slower", interval(0.5, 0.6)),
+        an_arm("go", interval(1.2, 1.3)),
+        an_arm("open", interval(1.0, 3.0)),
+        an_arm("best", interval(1.4, 1.6)),
+        an_arm("wrong but fast", interval(3.0, 4.0), losslessness=audited(1)),
+    )
+
+    decision = decide(estimates_of(*arms), Policy())
+
+    assert ["best", "go", "open", "wrong but fast", "slow", "slower"] == [
+        one.arm for one in decision.arms
+    ]
+    assert (Verdict.GO, "best") == (decision.verdict, decision.arm)
+
+
+def test_an_unmeasured_arm_comes_last():
+    """An arm whose speed is unknown does not pass one that was measured."""
+    arms = (an_arm("unknown", UNKNOWN), an_arm("open", interval(0.9, 1.2)))
+
+    decision = decide(estimates_of(*arms), Policy())
+
+    assert ["open", "unknown"] == [one.arm for one in decision.arms]
+
+
+def test_nothing_to_decide_is_an_error():
+    """Estimates of baselines alone answer no question."""
+    with pytest.raises(InsufficientEvidence, match="no speculative arm"):
+        decide(replace(estimates_of(), arms=()), Policy())
+
+
+def test_findings_show_their_numbers():
+    """A rule names its threshold; what was observed has bounds, level and prompts."""
+    finding = judged(policy=Policy(min_decode_speedup=1.15)).findings[0]
+
+    assert "decode speedup ≥ 1.15 at the lower bound" == finding.rule
+    assert "1.30 [1.20, 1.40] at 95.0%, 100 prompts" == finding.observed
+
+
+def test_an_empty_policy_is_the_default():
+    """A file that says nothing changes nothing."""
+    assert Policy() == read_policy("", "policy.toml")
+
+
+def test_a_policy_replaces_what_it_names():
+    """Other rules keep their defaults; whole numbers serve as numbers."""
+    text = "min_decode_speedup = 2\nmax_memory_bytes = 1000\nmax_noise = 0.05"
+
+    assert Policy(min_decode_speedup=2, max_memory_bytes=1000, max_noise=0.05) == read_policy(
+        text, "policy.toml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("min_speed = 1.2", "no rule 'min_speed'; there are min_decode_speedup, "),
+        ('min_decode_speedup = "1.2"', "min_decode_speedup is '1.2'; it takes a number"),
+        ("min_decode_speedup = true", "min_decode_speedup is True; it takes a number"),
+        ("min_decode_speedup = -1.0", r"min_decode_speedup is -1.0; it takes a number from 0"),
+        ("min_prompts = 20.5", r"min_prompts is 20.5; it takes a whole number"),
+        ("max_memory_bytes = 1e9", "max_memory_bytes is 1000000000.0; it takes a whole number"),
+        ("max_divergent_trials = [0]", r"max_divergent_trials is \[0\]; it takes a number"),
+        ("[policy]\nmin_prompts = 3", "no rule 'policy'"),
+        ("min_prompts: 20", "not TOML: "),
+    ],
+)
+def test_an_unusable_policy_names_file_and_rule(text, message):
+    """What was asked, where, and what would do."""
+    with pytest.raises(UnusablePolicy, match=f"^mine/policy.toml: {message}"):
+        read_policy(text, "mine/policy.toml")
+
+
+def test_flags_replace_single_rules():
+    """A flag that was not given leaves the policy as stated."""
+    stated = Policy(min_prompts=5, min_decode_speedup=1.5)
+
+    found = override(stated, {"min_prompts": None, "min_decode_speedup": 1.2}, "flags")
+
+    assert Policy(min_prompts=5, min_decode_speedup=1.2) == found
