@@ -117,9 +117,8 @@ def start(
     """
     plan = request.plan
     corpus = load_corpus(request.sources, replace(request.options, limit=None))
-    if replace_run:
-        store.remove_run(folder)
-    store.refuse_existing(folder)
+    if not replace_run:
+        store.refuse_existing(folder)
     load_before = load_average()
     engine, fitting, skipped = _ready(plan, corpus, watchers)
     machine = environment(engine.num_threads, load_before)
@@ -139,6 +138,7 @@ def start(
         policy=request.policy,
         warnings=(*engine.warnings, *([busy] if busy else [])),
     )
+    store.remove_run(folder)  # only now: a model that does not load costs no old run
     store.create_run(folder, manifest)
     return _record(manifest, engine, prompts, folder, watchers)
 

@@ -30,14 +30,14 @@ class DraftModelProposer:
         self._generator = generator
         self._device = device
         self._unread: list[int] = []
-        self._proposal = Proposal(tokens=torch.empty(0, dtype=torch.int64, device=device))
+        self._drafts = torch.empty(0, dtype=torch.int64, device=device)
 
     def begin(self, prompt_ids: Sequence[int]) -> None:
         """Read the prompt."""
         self._draft_model.reset(rolls_back=True)
         self._draft_model.prefill(prompt_ids)
         self._unread = []
-        self._proposal = Proposal(tokens=torch.empty(0, dtype=torch.int64, device=self._device))
+        self._drafts = self._drafts[:0]
 
     def propose(self, num_tokens: int) -> Proposal:
         """Exactly ``num_tokens`` drafts, and their distributions when sampled."""
@@ -54,18 +54,15 @@ class DraftModelProposer:
             tokens.append(step)
         if tokens:
             self._unread = []
-        self._proposal = Proposal(
-            tokens=torch.cat(tokens) if tokens else step[:0],
-            probs=torch.cat(probs) if probs else None,
-        )
-        return self._proposal
+        self._drafts = torch.cat(tokens) if tokens else step[:0]
+        return Proposal(tokens=self._drafts, probs=torch.cat(probs) if probs else None)
 
     def commit(self, num_accepted: int, next_token: int) -> None:
         """Forget rejected drafts that were read; remember what is still to be read."""
-        num_drafts = self._proposal.num_tokens
+        num_drafts = len(self._drafts)
         if num_drafts:
             num_read = num_drafts - 1
             self._draft_model.rollback(num_read - min(num_accepted, num_read))
             if num_accepted == num_drafts:
-                self._unread.append(int(self._proposal.tokens[-1]))
+                self._unread.append(int(self._drafts[-1]))
         self._unread.append(next_token)
