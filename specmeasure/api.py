@@ -72,6 +72,7 @@ def plan_arms(*, drafts: Sequence[str], ngram: bool, lengths: Sequence[int]) -> 
     """
     if not lengths or min(lengths) < 1:
         raise UsageError("--k takes whole numbers from 1, e.g. --k 2,4,8.")
+    lengths, drafts = list(dict.fromkeys(lengths)), list(dict.fromkeys(drafts))
     arms = [BASELINE]
     for draft, label in zip(drafts, _labels(drafts), strict=True):
         arms += [
@@ -138,8 +139,7 @@ def start(
         policy=request.policy,
         warnings=(*engine.warnings, *([busy] if busy else [])),
     )
-    store.remove_run(folder)  # only now: a model that does not load costs no old run
-    store.create_run(folder, manifest)
+    store.create_run(folder, manifest, replace_run=replace_run)
     return _record(manifest, engine, prompts, folder, watchers)
 
 
@@ -232,7 +232,7 @@ def _ready(
     kept: list[Prompt] = []
     skipped: list[SkippedPrompt] = []
     for prompt in corpus.prompts:
-        reason = _misfit(len(engine.context_ids(prompt, [])), plan, min(limits, default=None))
+        reason = _misfit(prompt, engine, plan, min(limits, default=None))
         if reason is None:
             kept.append(prompt)
         else:
@@ -252,7 +252,12 @@ def _sampled(prompts: tuple[Prompt, ...], options: CorpusOptions) -> tuple[Promp
     return sample_prompts(prompts, limit=options.limit, seed=options.seed)
 
 
-def _misfit(num_prompt_tokens: int, plan: Plan, limit: int | None) -> str | None:
+def _misfit(prompt: Prompt, engine: "Engine", plan: Plan, limit: int | None) -> str | None:
+    """Why a prompt cannot be replayed, if it cannot."""
+    try:
+        num_prompt_tokens = len(engine.context_ids(prompt, []))
+    except UnreadableCorpus as error:
+        return str(error)
     if num_prompt_tokens == 0:
         return "no tokens"
     if limit is None or num_prompt_tokens + plan.max_new_tokens <= limit:
@@ -270,6 +275,9 @@ def _record(
     from specmeasure.run.recorder import Recorder
 
     with store.Journal(folder) as journal:
+        if store.is_sealed(folder):  # by another process, while the models were loading
+            store.seal_run(folder)
+            return store.read_trace(folder)
         journal.drop_torn_line()
         recorder = Recorder(
             plan=manifest.plan,
@@ -311,6 +319,9 @@ def _num_trials(plan: Plan, prompts: Sequence[Prompt]) -> int:
 
 
 def _labels(drafts: Sequence[str]) -> list[str]:
-    """Short names while they tell drafts apart, else the names as given."""
+    """Short names while they tell arms apart, else the names as given."""
     short = [draft.rstrip("/").replace("embedded:", "").rpartition("/")[2] for draft in drafts]
-    return short if len(set(short)) == len(short) else list(drafts)
+    taken = (Method.BASELINE, Method.NGRAM)
+    if len(set(short)) == len(short) and not set(short) & set(taken):
+        return short
+    return [f"draft:{draft}" if draft in taken else draft for draft in drafts]

@@ -7,7 +7,6 @@ picking the best arm does not spend the confidence twice.
 
 import math
 import tomllib
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -42,8 +41,8 @@ def decide(estimates: Estimates, policy: Policy) -> Decision:
     """
     if not estimates.arms:
         raise InsufficientEvidence("there is nothing to decide: no speculative arm was measured.")
-    shared = (_enough_prompts(estimates, policy), _quiet_machine(estimates, policy))
-    judged = [(arm, _judge(arm, shared, policy)) for arm in estimates.arms]
+    noise = _quiet_machine(estimates, policy)
+    judged = [(arm, _judge(arm, noise, policy)) for arm in estimates.arms]
     judged.sort(key=lambda pair: (RANK[pair[1].verdict], -_speed(pair[0])))
     best = judged[0][1]
     return Decision(
@@ -75,20 +74,23 @@ def override(policy: Policy, values: dict[str, Any], source: str) -> Policy:
             raise UnusablePolicy(f"{source}: no rule {name!r}; there are {', '.join(known)}.")
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < math.inf:
             raise UnusablePolicy(f"{source}: {name} is {value!r}; it takes a number from 0.")
         if isinstance(value, float) and "float" not in str(known[name]):
             raise UnusablePolicy(f"{source}: {name} is {value!r}; it takes a whole number.")
     return replace(policy, **{name: value for name, value in values.items() if value is not None})
 
 
-def _judge(arm: ArmEstimates, shared: Sequence[RuleFinding], policy: Policy) -> ArmDecision:
+def _judge(arm: ArmEstimates, noise: RuleFinding, policy: Policy) -> ArmDecision:
     findings = (
         _fast_enough(arm, policy),
         _no_slow_slice(arm, policy),
         _lossless(arm, policy),
         *([_fits(arm, policy.max_memory_bytes)] if policy.max_memory_bytes is not None else []),
-        *shared,
+        _enough_prompts(arm, policy),
+        _mostly_answered(arm, policy),
+        noise,
     )
     verdict = Verdict.GO
     if any(finding.outcome is not RuleOutcome.MET for finding in findings):
@@ -106,6 +108,7 @@ def _judge(arm: ArmEstimates, shared: Sequence[RuleFinding], policy: Policy) -> 
         num_prompts_to_settle=(
             _num_prompts_to_settle(arm.decode_speedup_corrected, policy)
             if verdict is Verdict.INCONCLUSIVE
+            and not any(finding.outcome is RuleOutcome.FAILED for finding in findings)
             else None
         ),
     )
@@ -153,6 +156,8 @@ def _no_slow_slice(arm: ArmEstimates, policy: Policy) -> RuleFinding:
 def _lossless(arm: ArmEstimates, policy: Policy) -> RuleFinding:
     rule = f"at most {policy.max_divergent_trials} answers with an unexplained divergence"
     audit = arm.losslessness
+    if isinstance(audit, Losslessness) and not audit.num_trials:
+        return RuleFinding(rule=rule, outcome=RuleOutcome.OPEN, observed="no answer was audited")
     if isinstance(audit, Losslessness):
         met = audit.num_divergent <= policy.max_divergent_trials
         return RuleFinding(
@@ -180,12 +185,24 @@ def _fits(arm: ArmEstimates, limit: int) -> RuleFinding:
     )
 
 
-def _enough_prompts(estimates: Estimates, policy: Policy) -> RuleFinding:
-    met = estimates.num_prompts >= policy.min_prompts
+def _enough_prompts(arm: ArmEstimates, policy: Policy) -> RuleFinding:
+    met = arm.num_prompts >= policy.min_prompts
     return RuleFinding(
         rule=f"at least {policy.min_prompts} prompts",
         outcome=RuleOutcome.MET if met else RuleOutcome.OPEN,
-        observed=f"{estimates.num_prompts} prompts",
+        observed=f"{arm.num_prompts} prompts",
+        blocks_no_go=True,
+    )
+
+
+def _mostly_answered(arm: ArmEstimates, policy: Policy) -> RuleFinding:
+    """A run that stopped early, or lost the prompts that an arm finds hard, proves little."""
+    lost = arm.num_planned_trials - (arm.num_trials - arm.num_failed_trials)
+    met = lost <= policy.max_failed_share * arm.num_planned_trials
+    return RuleFinding(
+        rule=f"at most {policy.max_failed_share:.0%} of planned trials failed or missing",
+        outcome=RuleOutcome.MET if met else RuleOutcome.OPEN,
+        observed=f"{lost} of {arm.num_planned_trials}",
         blocks_no_go=True,
     )
 
@@ -239,7 +256,7 @@ def _speed(arm: ArmEstimates) -> float:
 def _spoken(interval: Interval) -> str:
     return (
         f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}] at "
-        f"{interval.level:.1%}, {interval.num_prompts} prompts"
+        f"{100 * interval.level:g} %, {interval.num_prompts} prompts"
     )
 
 

@@ -59,6 +59,7 @@ def an_arm(name="draft k=4", speedup=None, **changes):
         num_prompts=100,
         num_trials=100,
         num_failed_trials=0,
+        num_planned_trials=100,
         num_emitted_tokens=5000,
         ttft_s=UNKNOWN,
         tpot_s=UNKNOWN,
@@ -192,9 +193,27 @@ def test_memory_without_a_limit_is_no_rule():
 )
 def test_few_prompts_are_inconclusive(num_prompts, rule, verdict):
     """Below the policy's number of prompts nothing is GO, however fast."""
-    found = judged(num_prompts=num_prompts)
+    found = judged(an_arm(num_prompts=num_prompts))
 
     assert (rule, verdict) == (outcome(found, "at least 20 prompts"), found.verdict)
+
+
+@pytest.mark.parametrize(
+    ("num_failed", "verdict"),
+    [(5, Verdict.GO), (6, Verdict.INCONCLUSIVE), (99, Verdict.INCONCLUSIVE)],
+)
+def test_an_arm_that_mostly_fails_is_never_go(num_failed, verdict):
+    """More than a twentieth of the planned trials lost: what is left may be the easy ones."""
+    found = judged(an_arm(num_failed_trials=num_failed))
+
+    assert verdict == found.verdict
+
+
+def test_lost_audits_are_not_lossless():
+    """A greedy arm without a single audit cannot be GO."""
+    lost = replace(audited(0), num_trials=0, num_identical=0)
+
+    assert Verdict.INCONCLUSIVE == judged(an_arm(losslessness=lost)).verdict
 
 
 @pytest.mark.parametrize(
@@ -239,7 +258,7 @@ def test_go_needs_every_rule():
     decision = decide(estimates_of(), policy)
 
     assert (Verdict.GO, "draft k=4", policy) == (decision.verdict, decision.arm, decision.policy)
-    assert [RuleOutcome.MET] * 6 == [one.outcome for one in decision.arms[0].findings]
+    assert [RuleOutcome.MET] * 7 == [one.outcome for one in decision.arms[0].findings]
 
 
 def test_one_failed_rule_outweighs_an_open_one():
@@ -306,7 +325,7 @@ def test_prompts_to_settle_reach_the_minimum():
     """A fast arm on few prompts needs as many as the policy asks for."""
     speedup = interval(1.3, 1.5, num_prompts=8)
 
-    found = judged(an_arm(speedup=speedup), Policy(min_prompts=50), num_prompts=8)
+    found = judged(an_arm(speedup=speedup, num_prompts=8), Policy(min_prompts=50))
 
     assert (Verdict.INCONCLUSIVE, 50) == (found.verdict, found.num_prompts_to_settle)
 
@@ -364,7 +383,7 @@ def test_findings_show_their_numbers():
     finding = judged(policy=Policy(min_decode_speedup=1.15)).findings[0]
 
     assert "decode speedup ≥ 1.15 at the lower bound" == finding.rule
-    assert "1.30 [1.20, 1.40] at 95.0%, 100 prompts" == finding.observed
+    assert "1.30 [1.20, 1.40] at 95 %, 100 prompts" == finding.observed
 
 
 def test_an_empty_policy_is_the_default():

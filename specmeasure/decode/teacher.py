@@ -33,7 +33,8 @@ def audit_greedy(
     if bool(deltas.any()):
         row_by_row = _answer_logits(target, context_ids, answer, rows_per_pass=1)
         deltas = torch.minimum(deltas, _deltas(row_by_row, answer))
-        noise = (in_one_pass - row_by_row).abs().amax(-1)
+        both_masked = torch.isneginf(in_one_pass) & torch.isneginf(row_by_row)
+        noise = (in_one_pass - row_by_row).abs().masked_fill(both_masked, 0).amax(-1).nan_to_num()
         suspects = tuple(
             SuspectToken(index=index, delta=float(deltas[index]), noise=float(noise[index]))
             for index in deltas.nonzero().flatten().tolist()
@@ -52,5 +53,5 @@ def _answer_logits(
 
 
 def _deltas(logits: Tensor, answer: Tensor) -> Tensor:
-    """Top logit minus the emitted token's, [T]."""
-    return logits.amax(-1) - logits.gather(1, answer[:, None])[:, 0]
+    """Top logit minus the emitted token's, [T]; finite also for a token that is masked out."""
+    return (logits.amax(-1) - logits.gather(1, answer[:, None])[:, 0]).nan_to_num()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from specmeasure.records.estimates import Losslessness, Unmeasured
+from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import SuspectToken, TrialRecord
 
 NOISE_FACTOR = 2  # an argmax can move by at most twice the largest logit difference
@@ -13,10 +14,10 @@ def is_near_tie(suspect: SuspectToken) -> bool:
     return suspect.delta <= NOISE_FACTOR * suspect.noise
 
 
-def losslessness(trials: Sequence[TrialRecord]) -> Losslessness | Unmeasured:
+def losslessness(trials: Sequence[TrialRecord], sampling: Sampling) -> Losslessness | Unmeasured:
     """Classify one arm's audited trials."""
     audited = [(trial, trial.audit) for trial in trials if trial.audit is not None]
-    if not audited:
+    if not sampling.is_greedy:
         return Unmeasured(
             reason="only greedy runs are audited token by token; sampled answers differ by chance"
         )

@@ -87,7 +87,8 @@ def costs(baseline: Sequence[TrialRecord], arm: Sequence[TrialRecord]) -> Costs 
     if not base.num_tokens or not spent.num_passes:
         return Unmeasured(reason="no answer was longer than one token")
     step = base.decode_s / base.num_tokens
-    overhead_s = spent.decode_s - spent.draft_s - spent.verify_s
+    draft_s = spent.draft_s if spent.num_drafts else 0.0  # fruitless look-ups are overhead
+    overhead_s = spent.decode_s - draft_s - spent.verify_s
     return Costs(
         target_step_s=step,
         draft_ratio=spent.draft_s / spent.num_drafts / step if spent.num_drafts else None,
@@ -110,9 +111,10 @@ class _PassTotals:
 
     @classmethod
     def of(cls, trials: Sequence[TrialRecord]) -> "_PassTotals":
-        blocks = [block for trial in trials for block in trial.blocks[1:]]
+        longer = [trial for trial in trials if (trial.num_emitted_tokens or 0) > 1]
+        blocks = [block for trial in longer for block in trial.blocks[1:]]
         return cls(
-            decode_s=sum(trial.decode_s or 0.0 for trial in trials),
+            decode_s=sum(trial.decode_s or 0.0 for trial in longer),
             draft_s=sum(block.draft_s for block in blocks),
             verify_s=sum(block.verify_s for block in blocks),
             num_passes=len(blocks),

@@ -1,7 +1,7 @@
 """From a trace to all of its estimates."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from specmeasure.errors import InsufficientEvidence
@@ -16,7 +16,7 @@ from specmeasure.records.estimates import (
     Unmeasured,
 )
 from specmeasure.records.plan import BASELINE_AGAIN, Arm
-from specmeasure.records.trace import Trace, TrialRecord
+from specmeasure.records.trace import Manifest, Trace, TrialRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
     by_arm: dict[str, list[TrialRecord]] = defaultdict(list)
     for trial in trace.trials:
         by_arm[trial.key.arm].append(trial)
-    baseline, *others = plan.arms
+    baseline = plan.arms[0]
     answered = {t.key.prompt_id for t in by_arm[baseline.name] if not t.failed}
     if not answered:
         errors = [trial.error for trial in trace.trials if trial.error]
@@ -53,18 +53,18 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
             f"no baseline trial succeeded among {len(trace.trials)} recorded"
             + (f"; the first failure: {errors[0]}" if errors else ".")
         )
-    num_candidates = len(plan.speculative_arms)
+    for trial in trace.trials:
+        if not trial.failed:
+            acceptance.refuse_uneven_sums(trial)
     candidates = [
-        _arm_estimates(arm, by_arm[baseline.name], by_arm[arm.name], intervals, num_candidates)
-        for arm in others
-        if not arm.is_baseline
+        _arm_estimates(arm, by_arm, trace.manifest, intervals) for arm in plan.speculative_arms
     ]
     return Estimates(
         num_prompts=len(answered),
         num_planned_trials=trace.manifest.num_planned_trials,
         num_recorded_trials=len(trace.trials),
         noise_floor=_noise_floor(by_arm[baseline.name], by_arm[BASELINE_AGAIN.name], intervals),
-        baseline=_alone(baseline, by_arm[baseline.name], intervals),
+        baseline=_alone(baseline, by_arm[baseline.name], trace.manifest, intervals),
         arms=tuple(candidates),
         num_resamples=intervals.num_resamples,
         seed=intervals.seed,
@@ -84,22 +84,36 @@ def _noise_floor(
 
 def _arm_estimates(
     arm: Arm,
-    baseline: Sequence[TrialRecord],
-    trials: Sequence[TrialRecord],
+    by_arm: Mapping[str, Sequence[TrialRecord]],
+    manifest: Manifest,
     intervals: Intervals,
-    num_candidates: int,
 ) -> ArmEstimates:
-    alone = _alone(arm, trials, intervals)
+    plan = manifest.plan
+    baseline, trials = by_arm[plan.arms[0].name], by_arm[arm.name]
+    alone = _alone(arm, trials, manifest, intervals)
     pairs = _pair(baseline, trials)
     if not pairs.arm:
-        raise InsufficientEvidence(
-            f"arm {arm.name!r}: no trial of it succeeded beside the baseline"
+        nothing = Unmeasured(reason="no trial of this arm succeeded beside the baseline")
+        return replace(
+            alone,
+            num_prompts=0,
+            draft_acceptance_rate=nothing,
+            mean_acceptance_length=nothing,
+            tokens_per_target_pass=nothing,
+            decode_speedup=nothing,
+            decode_speedup_corrected=nothing,
+            end_to_end_speedup=nothing,
+            median_prompt_speedup=nothing,
+            share_slower=nothing,
+            losslessness=losslessness(trials, plan.sampling),
+            costs=nothing,
         )
     base, spent = latency.times(pairs.baseline), latency.times(pairs.arm)
     counts = acceptance.count_acceptance(pairs.arm, arm.num_speculative_tokens)
     base_memory = _memory_bytes(baseline)
     return replace(
         alone,
+        num_prompts=len(pairs.arm),
         extra_memory_bytes=(
             None
             if alone.memory_bytes is None or base_memory is None
@@ -112,13 +126,13 @@ def _arm_estimates(
         conditional_acceptance=tuple(acceptance.conditional_acceptance(counts, intervals)),
         decode_speedup=latency.decode_speedup(base, spent, intervals),
         decode_speedup_corrected=latency.decode_speedup(
-            base, spent, intervals.corrected(num_candidates)
+            base, spent, intervals.corrected(len(plan.speculative_arms))
         ),
         end_to_end_speedup=latency.end_to_end_speedup(base, spent, intervals),
         median_prompt_speedup=latency.median_prompt_speedup(base, spent, intervals),
         share_slower=latency.share_slower(base, spent, intervals),
         slices=_slices(arm, pairs, intervals),
-        losslessness=losslessness(trials),
+        losslessness=losslessness(trials, plan.sampling),
         costs=latency.costs(
             [trial for row in pairs.baseline for trial in row],
             [trial for row in pairs.arm for trial in row],
@@ -126,7 +140,9 @@ def _arm_estimates(
     )
 
 
-def _alone(arm: Arm, trials: Sequence[TrialRecord], intervals: Intervals) -> ArmEstimates:
+def _alone(
+    arm: Arm, trials: Sequence[TrialRecord], manifest: Manifest, intervals: Intervals
+) -> ArmEstimates:
     """What an arm's own trials say, without a partner."""
     answered = [trial for trial in trials if not trial.failed]
     rows = _by_prompt(answered)
@@ -138,11 +154,12 @@ def _alone(arm: Arm, trials: Sequence[TrialRecord], intervals: Intervals) -> Arm
         num_prompts=len(rows),
         num_trials=len(trials),
         num_failed_trials=len(trials) - len(answered),
+        num_planned_trials=manifest.num_planned_trials // len(manifest.plan.arms),
         num_emitted_tokens=sum(trial.num_emitted_tokens or 0 for trial in answered),
         ttft_s=intervals.median(spent.ttft_s) if rows else nothing,
         tpot_s=latency.tpot(spent, intervals) if rows else nothing,
         memory_bytes=_memory_bytes(answered),
-        losslessness=losslessness(trials) if arm.is_baseline else None,
+        losslessness=losslessness(trials, manifest.plan.sampling) if arm.is_baseline else None,
     )
 
 

@@ -22,6 +22,7 @@ class Policy:
     max_memory_bytes: int | None = None  # weights and cache of the arm; None: no limit
     min_prompts: int = 20
     max_noise: float = 0.02  # A/A may not exclude 1 ± this
+    max_failed_share: float = 0.05  # of an arm's planned trials, failed or not recorded
 
 
 class RuleOutcome(StrEnum):

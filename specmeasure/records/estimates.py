@@ -32,7 +32,7 @@ Estimate = Interval | Unmeasured
 class Losslessness:
     """The greedy audit of one arm, counted in trials and tokens."""
 
-    num_trials: int
+    num_trials: int  # audited; 0 where a greedy run lost all its audits
     num_identical: int
     num_near_tie: int
     num_divergent: int
@@ -78,8 +78,9 @@ class ArmEstimates:
     name: str
     num_speculative_tokens: int
     num_prompts: int
-    num_trials: int
+    num_trials: int  # recorded
     num_failed_trials: int
+    num_planned_trials: int
     num_emitted_tokens: int
     ttft_s: Estimate  # median over trials
     tpot_s: Estimate  # Σ decode seconds / Σ (tokens − 1)

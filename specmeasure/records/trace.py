@@ -3,6 +3,7 @@
 Raw facts only; acceptance rates, speedups and verdicts are computed later.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -60,6 +61,10 @@ class SuspectToken:
     index: int
     delta: float
     noise: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.delta) and math.isfinite(self.noise)):
+            raise ValueError(f"token {self.index}: delta {self.delta}, noise {self.noise}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

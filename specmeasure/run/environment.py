@@ -24,7 +24,9 @@ def free_cores() -> int:
     OpenMP threads spin while they wait for each other: with one thread too many on a busy machine
     a step can take a hundred times as long, so no default asks for a core that is taken.
     """
-    occupied = psutil.cpu_percent(interval=0.3) / 100 * (psutil.cpu_count() or 1)
+    busy = psutil.cpu_percent(interval=0.3, percpu=True)
+    ours = psutil.Process().cpu_affinity() if psutil.LINUX else range(len(busy))
+    occupied = sum(busy[core] for core in ours if core < len(busy)) / 100
     return max(1, usable_cores() - round(occupied))
 
 

@@ -7,7 +7,8 @@ what it needs of a half-finished turn, and checks that the answer is the one rec
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 from specmeasure.engines.engine import Engine
 from specmeasure.errors import SpecmeasureError, UnreadableCorpus
@@ -16,7 +17,7 @@ from specmeasure.records.plan import Arm, Plan, TrialKey
 from specmeasure.records.trace import Audit, Observation, TrialRecord
 from specmeasure.run.schedule import group_order
 
-WARM_UP_TOKENS = 24
+T = TypeVar("T")
 
 
 class Journal(Protocol):
@@ -45,11 +46,11 @@ class Recorder:
     on_trial: Callable[[TrialKey], None] = lambda _: None
 
     def warm_up(self, prompts: Sequence[Prompt]) -> None:
-        """Decode a few tokens with every arm on a short, a middling and a long prompt."""
+        """Decode a middling and the longest prompt with every arm; nothing is kept."""
         by_length = sorted((self.engine.context_ids(prompt, []) for prompt in prompts), key=len)
-        for ids in (by_length[0], by_length[len(by_length) // 2], by_length[-1]):
+        for ids in (by_length[len(by_length) // 2], by_length[-1]):
             for arm in self.plan.arms:
-                self.engine.observe(ids, arm, seed=0)
+                unless_it_fails(partial(self.engine.observe, ids, arm, seed=0))
 
     def record(self, prompts: Sequence[Prompt]) -> None:
         """Run the plan over these prompts, in order."""
@@ -107,22 +108,15 @@ class _Turn:
 
     def trial(self, key: TrialKey, arm: Arm) -> TrialRecord:
         """Decode once; a failure of this prompt is a row with its error."""
-        try:
-            observation = self._observe(key, arm)
-        except UnreadableCorpus as error:
-            failure = str(error)
-        except SpecmeasureError:
-            raise  # a broken model will not mend on the next prompt
-        except Exception as error:  # noqa: BLE001 - the one boundary: the next prompt may work
-            failure = f"{type(error).__name__}: {error}"
-        else:
-            self._answers[key] = observation.token_ids
-            return self._record(key, observation)
+        seen = unless_it_fails(partial(self._observe, key, arm))
+        if isinstance(seen, Observation):
+            self._answers[key] = seen.token_ids
+            return self._record(key, seen)
         self._failed.add(key)
         return TrialRecord(
             key=key,
             category=self.prompt.category,
-            error=" ".join(failure.split())[:300],
+            error=seen.reason,
         )
 
     def audits(self) -> dict[TrialKey, Audit]:
@@ -133,17 +127,18 @@ class _Turn:
         baseline = self._answer(self._baseline_key()) if keys else None
         if baseline is None:
             return {}
-        seen: dict[tuple[int, ...], Audit] = {}
+        seen: dict[tuple[int, ...], Audit | Failure] = {}
         audits = {}
         for key in keys:
             answer = self._answer(key)
             if answer is None:
                 continue
             if answer not in seen:
-                seen[answer] = self._recorder.engine.audit(self._context_ids(), answer)
-            audits[key] = replace(
-                seen[answer], baseline_divergence=_first_difference(answer, baseline)
-            )
+                seen[answer] = unless_it_fails(partial(self._audit, answer))
+            audit = seen[answer]
+            if isinstance(audit, Audit):
+                difference = _first_difference(answer, baseline)
+                audits[key] = replace(audit, baseline_divergence=difference)
         return audits
 
     def reply(self) -> str | None:
@@ -170,15 +165,17 @@ class _Turn:
         """A trial's ids: kept from this session, or decoded again; None when they are lost."""
         if key not in self._answers and key not in self._failed:
             earlier = self._recorder.recorded.get(key)
-            again = None if earlier is None or earlier.failed else self._decode_again(key)
-            if again is None or earlier is None or ids_hash(again) != earlier.ids_hash:
+            if earlier is None or earlier.failed:
+                return None
+            again = unless_it_fails(partial(self._observe, key, self._arms[key.arm]))
+            if isinstance(again, Failure) or ids_hash(again.token_ids) != earlier.ids_hash:
                 self._failed.add(key)
             else:
-                self._answers[key] = again
+                self._answers[key] = again.token_ids
         return self._answers.get(key)
 
-    def _decode_again(self, key: TrialKey) -> tuple[int, ...]:
-        return self._observe(key, self._arms[key.arm]).token_ids
+    def _audit(self, answer: tuple[int, ...]) -> Audit:
+        return self._recorder.engine.audit(self._context_ids(), answer)
 
     def _observe(self, key: TrialKey, arm: Arm) -> Observation:
         ids = self._context_ids()
@@ -223,6 +220,29 @@ class _Turn:
             peak_memory_bytes=seen.peak_memory_bytes,
             blocks=blocks,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong with one prompt, in one line."""
+
+    reason: str
+
+
+def unless_it_fails(work: Callable[[], T]) -> T | Failure:
+    """The one boundary: a prompt that fails is a fact about it, and the next one may work.
+
+    Raises:
+        SpecmeasureError: a broken model will not mend on the next prompt.
+    """
+    try:
+        return work()
+    except UnreadableCorpus as error:
+        return Failure(" ".join(str(error).split())[:300])
+    except SpecmeasureError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        return Failure(" ".join(f"{type(error).__name__}: {error}".split())[:300])
 
 
 def trial_seed(plan: Plan, key: TrialKey) -> int:

@@ -28,11 +28,23 @@ SCHEMA_VERSION = 1
 MANIFEST, JOURNAL, SEAL = "manifest.json", "journal.jsonl", "sealed.json"
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
-    """One journal line: a trial, or one trial's audit."""
+class _Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """One journal line: a trial, or the audits of one turn."""
 
     trial: TrialRecord | None = None
     audits: tuple[tuple[TrialKey, Audit], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.trial is None) == (self.audits is None):
+            raise ValueError("a line holds a trial or audits")
+
+
+class _Seal(msgspec.Struct):
+    """Row counts, and a digest of every sealed file."""
+
+    num_trials: int
+    num_blocks: int
+    sha256: dict[str, str]
 
 
 class Journal:
@@ -52,6 +64,10 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+    def clear(self) -> None:
+        """Forget what an earlier run left."""
+        self._file.truncate(0)
 
     def drop_torn_line(self) -> None:
         """Cut what a crash left after the last whole line."""
@@ -83,16 +99,34 @@ def refuse_existing(folder: Path) -> None:
         )
 
 
-def create_run(folder: Path, manifest: Manifest) -> None:
-    """Start a run folder that ``refuse_existing`` has passed."""
+def create_run(folder: Path, manifest: Manifest, *, replace_run: bool = False) -> None:
+    """Start a run folder, under the lock that recorders take.
+
+    Raises:
+        UsageError: it holds a run that is not to be replaced, or one is being recorded there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    with Journal(folder) as journal:
+        if not replace_run:
+            refuse_existing(folder)
+        _remove_run(folder)
+        journal.clear()
+        _write_manifest(folder, manifest)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
     _write(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
 
 
-def remove_run(folder: Path) -> None:
-    """Delete the files that a run consists of, and nothing else."""
-    for name in (SEAL, MANIFEST, JOURNAL, tables.TRIALS, tables.BLOCKS):
+def _remove_run(folder: Path) -> None:
+    """Delete what a run consists of but its locked journal; the manifest goes last."""
+    for name in (SEAL, tables.TRIALS, tables.BLOCKS, MANIFEST):
         (folder / name).unlink(missing_ok=True)
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether the run is finished and must not be touched."""
+    return (folder / SEAL).is_file()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -113,29 +147,34 @@ def read_manifest(folder: Path) -> Manifest:
                 "the version named in the manifest's environment."
             )
         return msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.MsgspecError, AttributeError) as error:
+    except (msgspec.MsgspecError, ValueError, AttributeError) as error:
         raise UnreadableTrace(f"{path}: damaged: {error}") from error
 
 
 def read_trace(folder: Path) -> Trace:
     """A run, sealed or as far as it got."""
     manifest = read_manifest(folder)
-    seal = folder / SEAL
-    if not seal.is_file():
+    if not is_sealed(folder):
         return Trace(manifest=manifest, trials=tuple(_read_journal(folder / JOURNAL)), sealed=False)
-    digests: dict[str, str] = msgspec.json.decode(seal.read_bytes())["sha256"]
-    for name, digest in digests.items():
+    for name, digest in _read_seal(folder / SEAL).sha256.items():
         if not (folder / name).is_file() or _digest(folder / name) != digest:
             raise UnreadableTrace(f"{folder / name}: missing, or changed since it was sealed.")
     return Trace(manifest=manifest, trials=tuple(tables.read(folder)), sealed=True)
 
 
 def seal_run(folder: Path) -> None:
-    """Turn a finished journal into parquet tables. Safe to repeat after a crash."""
+    """Turn a finished journal into parquet tables. Safe to repeat, also after a crash."""
+    if is_sealed(folder):
+        (folder / JOURNAL).unlink(missing_ok=True)
+        return
     trials = _read_journal(folder / JOURNAL)
     num_blocks = tables.write(folder, trials)
-    digests = {name: _digest(folder / name) for name in (tables.TRIALS, tables.BLOCKS)}
-    seal = {"num_trials": len(trials), "num_blocks": num_blocks, "sha256": digests}
+    sealed = (MANIFEST, tables.TRIALS, tables.BLOCKS)
+    seal = _Seal(
+        num_trials=len(trials),
+        num_blocks=num_blocks,
+        sha256={name: _digest(folder / name) for name in sealed},
+    )
     _write(folder / SEAL, msgspec.json.format(msgspec.json.encode(seal), indent=2))
     (folder / JOURNAL).unlink()
 
@@ -151,7 +190,7 @@ def _read_journal(path: Path) -> list[TrialRecord]:
     for number, line in _whole_lines(path):
         try:
             entry = msgspec.json.decode(line, type=_Line)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError) as error:
             raise UnreadableTrace(f"{path}:{number}: damaged: {error}") from error
         if entry.trial is not None:
             if entry.trial.key in trials:
@@ -162,6 +201,13 @@ def _read_journal(path: Path) -> list[TrialRecord]:
                 raise UnreadableTrace(f"{path}:{number}: audit of an unknown trial {key}.")
             trials[key] = replace(trials[key], audit=audit)
     return list(trials.values())
+
+
+def _read_seal(path: Path) -> _Seal:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Seal)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise UnreadableTrace(f"{path}: damaged: {error}") from error
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:

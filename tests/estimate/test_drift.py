@@ -4,11 +4,19 @@ import pytest
 
 from specmeasure.estimate.drift import is_near_tie, losslessness
 from specmeasure.records.estimates import Losslessness, Unmeasured
+from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import Audit, SuspectToken
 from tests.fakes import make_block, make_trial
 
 NEAR_TIE = SuspectToken(index=3, delta=0.5, noise=0.25)
 DIVERGENT = SuspectToken(index=5, delta=0.75, noise=0.25)
+
+
+GREEDY = Sampling()
+
+
+def judge(trials, sampling=GREEDY):
+    return losslessness(trials, sampling)
 
 
 def audited(prompt_id, *suspects, baseline_divergence=None):
@@ -27,7 +35,7 @@ def test_a_near_tie_is_at_most_twice_the_noise(delta, noise, expected):
 
 def test_trials_are_classified():
     """Without suspects identical, with near-ties alone near-tie, else divergent; they add up."""
-    found = losslessness(
+    found = judge(
         [
             audited("a"),
             audited("b"),
@@ -49,7 +57,7 @@ def test_the_worst_divergence_is_shown():
     """A near-tie with larger logits does not hide how far a divergent token was off."""
     loud = SuspectToken(index=1, delta=8.0, noise=4.0)
 
-    found = losslessness([audited("a", loud), audited("b", DIVERGENT)])
+    found = judge([audited("a", loud), audited("b", DIVERGENT)])
 
     assert (0.75, 0.25) == (found.worst_delta, found.worst_noise)
 
@@ -58,27 +66,35 @@ def test_the_worst_near_tie_is_shown():
     """Without divergences the largest near-tie stands there."""
     small = SuspectToken(index=1, delta=0.1, noise=0.1)
 
-    found = losslessness([audited("a", small), audited("b", NEAR_TIE)])
+    found = judge([audited("a", small), audited("b", NEAR_TIE)])
 
     assert (0.5, 0.25) == (found.worst_delta, found.worst_noise)
 
 
 def test_no_suspect_has_no_delta():
     """Where all answers are identical there is no worst token, not one with delta 0."""
-    found = losslessness([audited("a")])
+    found = judge([audited("a")])
 
     assert (None, None) == (found.worst_delta, found.worst_noise)
 
 
 def test_ten_divergences_are_listed():
     """A broken verifier does not fill the brief: all are counted, ten are named."""
-    found = losslessness([audited(f"p{i}", DIVERGENT) for i in range(30)])
+    found = judge([audited(f"p{i}", DIVERGENT) for i in range(30)])
 
     assert (30, 10) == (found.num_divergent, len(found.divergent_prompts))
 
 
 def test_unaudited_is_unmeasured():
     """Sampled answers have no audit: losslessness is not measured, which is not lossless."""
-    found = losslessness([replace(audited("a"), audit=None)])
+    found = judge([replace(audited("a"), audit=None)], Sampling(temperature=1.0))
 
     assert isinstance(found, Unmeasured)
+
+
+def test_lost_audits_are_not_identical():
+    """A greedy run that lost its audits has audited nothing; it has not shown anything."""
+    found = judge([replace(audited("a"), audit=None)])
+
+    assert isinstance(found, Losslessness)
+    assert (0, 0) == (found.num_trials, found.num_identical)

@@ -49,7 +49,8 @@ def test_unknown_load_is_not_zero(monkeypatch):
 @pytest.mark.parametrize("percent", [0.0, 100.0])
 def test_a_core_is_always_free(monkeypatch, percent):
     """However busy the machine is, one thread is asked for; on an idle one, all."""
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: percent)  # noqa: ARG005
+    cores = [percent] * psutil.cpu_count()
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: cores)  # noqa: ARG005
 
     assert (usable_cores() if percent == 0 else 1) == free_cores()
 

@@ -219,7 +219,7 @@ def test_sampled_answers_are_not_audited():
 
 
 def test_warm_up_decodes_and_records_nothing():
-    """Every arm runs on the shortest, the middle and the longest prompt before the first trial."""
+    """Every arm runs on the middle and the longest prompt before the first trial."""
     engine = FakeEngine(plan=make_plan())
     journal = MemoryJournal()
     prompts = make_prompts(5)
@@ -227,8 +227,16 @@ def test_warm_up_decodes_and_records_nothing():
     Recorder(engine.plan, engine, journal).warm_up(prompts)
 
     lengths = [len(call.context_ids) for call in engine.calls]
-    assert [2] * 3 + [4] * 3 + [6] * 3 == lengths
+    assert [4] * 3 + [6] * 3 == lengths
     assert {} == journal.trials
+
+
+def test_a_prompt_that_fails_in_the_warm_up_does_not_stop_the_run():
+    """It will be a row with its error, like any other."""
+    prompts = make_prompts(5)
+    engine = FakeEngine(plan=make_plan(), failures={prompts[-1].prompt_id: RuntimeError("no")})
+
+    Recorder(engine.plan, engine, MemoryJournal()).warm_up(prompts)
 
 
 def test_ids_are_not_kept_by_default():

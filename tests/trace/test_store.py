@@ -84,23 +84,34 @@ def test_a_new_folder_is_not_refused(tmp_path):
 
 
 def test_a_run_starts_in_a_new_folder(tmp_path):
-    """Parent folders are made; nothing but the manifest is written."""
+    """Parent folders are made; the manifest is written beside an empty journal."""
     folder = tmp_path / "a" / "b"
 
     store.create_run(folder, make_manifest(make_plan(), []))
 
-    assert [store.MANIFEST] == list(contents(folder))
+    assert {store.MANIFEST, store.JOURNAL} == set(contents(folder))
+    assert b"" == contents(folder)[store.JOURNAL]
 
 
 @pytest.mark.parametrize("state", ["running", "sealed"])
 def test_removing_a_run_leaves_the_rest(state, request):
-    """Only the files that make a run are deleted; a brief or a note beside them stays."""
+    """Replacing a run deletes its own files only; a brief or a note beside them stays."""
     folder = request.getfixturevalue(state)
     (folder / "brief.md").write_text("mine")
 
-    store.remove_run(folder)
+    manifest = store.read_manifest(folder)
+    store.create_run(folder, manifest, replace_run=True)
 
-    assert {"brief.md": b"mine"} == contents(folder)
+    assert {store.MANIFEST, store.JOURNAL, "brief.md"} == set(contents(folder))
+    assert () == store.read_trace(folder).trials
+
+
+def test_sealing_twice_keeps_the_tables(sealed):
+    """A session that comes late to a sealed run leaves it as it is."""
+    before = contents(sealed)
+    store.seal_run(sealed)
+
+    assert before == contents(sealed)
 
 
 @pytest.mark.parametrize("name", ["trials.parquet", "blocks.parquet"])
