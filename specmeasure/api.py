@@ -24,13 +24,14 @@ from specmeasure.records.corpus import Corpus, Prompt, SkippedPrompt
 from specmeasure.records.decision import Decision, Policy
 from specmeasure.records.estimates import Estimates
 from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Arm, Method, Plan
-from specmeasure.records.trace import CorpusFacts, Manifest, Trace
+from specmeasure.records.trace import CorpusFacts, Environment, Manifest, Trace
 from specmeasure.run.environment import environment, free_cores, load_average, load_warning
 from specmeasure.trace import store
 
 if TYPE_CHECKING:
     from specmeasure.engines.engine import Engine
 
+REPORT_FILES = ("brief.md", "acceptance.svg", "speedup.svg", "estimates.json", "decision.json")
 MAX_NGRAM, MIN_NGRAM = 4, 2  # suffixes that n-gram arms look up
 
 
@@ -140,6 +141,8 @@ def start(
         warnings=(*engine.warnings, *([busy] if busy else [])),
     )
     store.create_run(folder, manifest, replace_run=replace_run)
+    for name in REPORT_FILES:
+        (folder / name).unlink(missing_ok=True)  # an old brief does not speak for a new run
     return _record(manifest, engine, prompts, folder, watchers)
 
 
@@ -159,6 +162,12 @@ def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = Wa
         return trace
     manifest = trace.manifest
     facts = manifest.corpus
+    _refuse_other_machine(manifest.environment, folder)
+    if "-" in facts.sources and not sources:
+        raise UsageError(
+            f"{folder}: its prompts came from stdin. Pipe them in again: specmeasure run - "
+            f"--resume {folder}"
+        )
     options = CorpusOptions(**facts.options)  # type: ignore[arg-type]
     corpus = load_corpus(sources or facts.sources, replace(options, limit=None))
     if corpus.fingerprint != facts.fingerprint:
@@ -216,6 +225,21 @@ def write_report(report: Report, folder: Path) -> Path:
 def as_json(report: Report) -> str:
     """Estimates and decision as one document."""
     return store.plain({"decision": report.decision, "estimates": report.estimates}).decode()
+
+
+def _refuse_other_machine(recorded: Environment, folder: Path) -> None:
+    """Times of two machines or versions cannot be paired."""
+    here = environment(recorded.num_threads, recorded.load_average)
+    if here != recorded:
+        names = [
+            name
+            for name in ("versions", "platform", "cpu", "num_cores", "memory_bytes", "accelerators")
+            if getattr(here, name) != getattr(recorded, name)
+        ]
+        raise UsageError(
+            f"{folder}: this is not the machine, or not the software, that the run began with "
+            f"({', '.join(names)} differ). Go on there, or start a new run."
+        )
 
 
 def _ready(

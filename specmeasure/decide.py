@@ -156,14 +156,15 @@ def _no_slow_slice(arm: ArmEstimates, policy: Policy) -> RuleFinding:
 def _lossless(arm: ArmEstimates, policy: Policy) -> RuleFinding:
     rule = f"at most {policy.max_divergent_trials} answers with an unexplained divergence"
     audit = arm.losslessness
-    if isinstance(audit, Losslessness) and not audit.num_trials:
-        return RuleFinding(rule=rule, outcome=RuleOutcome.OPEN, observed="no answer was audited")
     if isinstance(audit, Losslessness):
-        met = audit.num_divergent <= policy.max_divergent_trials
+        num_answers = arm.num_trials - arm.num_failed_trials
+        outcome = RuleOutcome.MET if audit.num_trials == num_answers else RuleOutcome.OPEN
+        if audit.num_divergent > policy.max_divergent_trials:
+            outcome = RuleOutcome.FAILED
         return RuleFinding(
             rule=rule,
-            outcome=RuleOutcome.MET if met else RuleOutcome.FAILED,
-            observed=f"{audit.num_divergent} of {audit.num_trials} answers",
+            outcome=outcome,
+            observed=f"{audit.num_divergent} of {audit.num_trials} audited, {num_answers} answers",
         )
     return RuleFinding(
         rule=rule,

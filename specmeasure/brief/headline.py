@@ -34,7 +34,7 @@ def write_headline(verdict: Verdict, arm: JoinedArm) -> Headline:
         case Verdict.GO:
             before, after = (
                 "turn on ",
-                f", {speedup(arm.decode_speedup)} faster decoding on your prompts",
+                f": your prompts decode at {speedup(arm.decode_speedup)} the target's speed",
             )
             if not isinstance(arm.decode_speedup, Interval):
                 after = f"; decode speedup {NOT_MEASURED}"

@@ -77,6 +77,9 @@ def run(
     min_slice_speedup: opt.MinSliceSpeedup = None,
     max_memory_gib: opt.MaxMemory = None,
     min_prompts: opt.MinPrompts = None,
+    max_divergent: opt.MaxDivergent = None,
+    max_noise: opt.MaxNoise = None,
+    max_failed_share: opt.MaxFailedShare = None,
     check: opt.Check = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -96,6 +99,9 @@ def brief(
     min_slice_speedup: opt.MinSliceSpeedup = None,
     max_memory_gib: opt.MaxMemory = None,
     min_prompts: opt.MinPrompts = None,
+    max_divergent: opt.MaxDivergent = None,
+    max_noise: opt.MaxNoise = None,
+    max_failed_share: opt.MaxFailedShare = None,
     check: opt.Check = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -128,10 +134,10 @@ def main() -> None:
         sys.exit(_complain(error, EXIT_INTERRUPTED))
     except UsageError as error:
         sys.exit(_complain(error, EXIT_USAGE))
-    except SpecmeasureError as error:
+    except (SpecmeasureError, OSError) as error:
         sys.exit(_complain(error, EXIT_FAILED))
 
 
-def _complain(error: SpecmeasureError, code: int) -> int:
+def _complain(error: Exception, code: int) -> int:
     print(f"specmeasure: {error}", file=sys.stderr)
     return code

@@ -158,6 +158,34 @@ MinPrompts = Annotated[
     int | None,
     _option("--min-prompts", help="Fewer are INCONCLUSIVE. Default 20.", panel=DECISION),
 ]
+MaxDivergent = Annotated[
+    int | None,
+    _option(
+        "--max-divergent",
+        min=0,
+        help="Answers with an unexplained divergence that are tolerated. Default 0.",
+        panel=DECISION,
+    ),
+]
+MaxNoise = Annotated[
+    float | None,
+    _option(
+        "--max-noise",
+        min=0,
+        help="Baseline against itself may not exclude 1 ± this. Default 0.02.",
+        panel=DECISION,
+    ),
+]
+MaxFailedShare = Annotated[
+    float | None,
+    _option(
+        "--max-failed-share",
+        min=0,
+        max=1,
+        help="Share of planned trials that may fail or be missing. Default 0.05.",
+        panel=DECISION,
+    ),
+]
 Check = Annotated[
     bool,
     _option("--check", help="Exit 0 on GO, 10 on NO_GO, 20 on INCONCLUSIVE.", panel=DECISION),

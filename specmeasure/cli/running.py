@@ -91,6 +91,9 @@ def policy(context: typer.Context, stated: Policy) -> Policy:
         "min_slice_speedup": asked["min_slice_speedup"],
         "max_memory_bytes": None if memory is None else int(memory * GIB),
         "min_prompts": asked["min_prompts"],
+        "max_divergent_trials": asked["max_divergent"],
+        "max_noise": asked["max_noise"],
+        "max_failed_share": asked["max_failed_share"],
     }
     return override(stated, flags, "flags")
 

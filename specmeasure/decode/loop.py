@@ -115,9 +115,10 @@ class Decoder:
         while len(emitted) < stopping.max_new_tokens and emitted[-1] not in stopping.eos_ids:
             context_length = len(prompt_ids) + len(emitted) - 1
             begun = clock.mark()
+            last = torch.tensor(emitted[-1:], device=self.device)  # now, while no draft is queued
             proposal = proposer.propose(stopping.num_drafts(len(emitted))) if proposer else nothing
             drafted = clock.mark()
-            rows = torch.cat([torch.tensor(emitted[-1:], device=self.device), proposal.tokens])
+            rows = torch.cat([last, proposal.tokens])
             verdict = self._verify(proposal, target.forward(rows))
             verified = clock.mark()
 

@@ -1,12 +1,15 @@
 """Teacher-forced passes: what would the target have said at each place of a finished answer?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from specmeasure.errors import BrokenLogits
 from specmeasure.records.trace import Audit, SuspectToken
 from specmeasure.speculate.proposal import CachedModel
+
+ROWS_AT_ONCE = 64  # bounds the logits in memory; as good as one pass, it is not one row
 
 
 @torch.inference_mode()
@@ -27,31 +30,45 @@ def audit_greedy(
     noise_t = max over the vocabulary of |difference between the shapes|.
     """
     answer = torch.tensor(token_ids, device=device)
-    in_one_pass = _answer_logits(target, context_ids, answer, rows_per_pass=len(answer))
-    deltas = _deltas(in_one_pass, answer)
-    suspects: tuple[SuspectToken, ...] = ()
-    if bool(deltas.any()):
-        row_by_row = _answer_logits(target, context_ids, answer, rows_per_pass=1)
-        deltas = torch.minimum(deltas, _deltas(row_by_row, answer))
-        both_masked = torch.isneginf(in_one_pass) & torch.isneginf(row_by_row)
-        noise = (in_one_pass - row_by_row).abs().masked_fill(both_masked, 0).amax(-1).nan_to_num()
-        suspects = tuple(
-            SuspectToken(index=index, delta=float(deltas[index]), noise=float(noise[index]))
-            for index in deltas.nonzero().flatten().tolist()
-        )
-    return Audit(num_checked_tokens=len(token_ids), suspects=suspects, baseline_divergence=None)
+    doubtful = {  # place → its logits [V] in one pass
+        place: logits
+        for place, logits in _answer_logits(target, context_ids, answer, rows_per_pass=ROWS_AT_ONCE)
+        if _delta(logits, answer[place]) > 0
+    }
+    suspects = []
+    if doubtful:
+        for place, logits in _answer_logits(target, context_ids, answer, rows_per_pass=1):
+            if place not in doubtful:
+                continue
+            in_one_pass, token = doubtful[place], answer[place]
+            delta = min(_delta(logits, token), _delta(in_one_pass, token))
+            if delta > 0:
+                noise = float((logits - in_one_pass).nan_to_num().abs().max())
+                suspects.append(SuspectToken(index=place, delta=delta, noise=noise))
+    return Audit(
+        num_checked_tokens=len(token_ids), suspects=tuple(suspects), baseline_divergence=None
+    )
 
 
 def _answer_logits(
     target: CachedModel, context_ids: Sequence[int], answer: Tensor, *, rows_per_pass: int
-) -> Tensor:
-    """Logits [T, V] float32 that predict each of the answer's T tokens."""
+) -> Iterator[tuple[int, Tensor]]:
+    """Each place of the answer with the logits [V], float32, that predict its token."""
     target.reset(rolls_back=False)
-    rows = [target.prefill(context_ids).float()]
-    rows += [target.forward(part).float() for part in torch.split(answer[:-1], rows_per_pass)]
-    return torch.cat(rows)
+    yield 0, target.prefill(context_ids)[0].float()
+    for start in range(0, len(answer) - 1, rows_per_pass):
+        rows = target.forward(answer[:-1][start : start + rows_per_pass]).float()
+        for offset, row in enumerate(rows):
+            yield start + offset + 1, row
 
 
-def _deltas(logits: Tensor, answer: Tensor) -> Tensor:
-    """Top logit minus the emitted token's, [T]; finite also for a token that is masked out."""
-    return (logits.amax(-1) - logits.gather(1, answer[:, None])[:, 0]).nan_to_num()
+def _delta(logits: Tensor, token: Tensor) -> float:
+    """Top logit minus the emitted token's; finite also for a token that is masked out.
+
+    Raises:
+        BrokenLogits: the logits hold NaN.
+    """
+    delta = float((logits.max() - logits[token]).nan_to_num(nan=-1.0))
+    if delta < 0:
+        raise BrokenLogits("the target's logits hold NaN in the audit. Try --dtype float32.")
+    return delta

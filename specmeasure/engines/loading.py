@@ -83,7 +83,11 @@ def load_model(name: str, options: ModelOptions, *, device: torch.device, role: 
         if config.is_encoder_decoder:
             raise UnsupportedModel(f"{role} {name}: an encoder-decoder is no causal LM.")
         _refuse_what_cannot_fit(name, config, dtype, options, device)
-        placement = {"device_map": options.device_map} if options.device_map else {}
+        placement: dict[str, Any] = {}
+        if options.device_map and role == "target":
+            placement = {"device_map": options.device_map}
+        elif device.type == "cuda":
+            placement = {"device_map": {"": device}}  # straight there, not through host memory
         model, loading = AutoModelForCausalLM.from_pretrained(
             _location(name),
             config=config,
@@ -94,8 +98,6 @@ def load_model(name: str, options: ModelOptions, *, device: torch.device, role: 
             output_loading_info=True,
             **placement,
         )
-        if not options.device_map:
-            model.to(device)
     absent = sorted(loading["missing_keys"]) + sorted(map(str, loading["mismatched_keys"]))
     if absent:
         raise ModelError(
@@ -122,6 +124,15 @@ def refuse_other_vocabulary(target_tokenizer: Any, draft_tokenizer: Any, draft: 
         f"{len(tokens)} tokens ({shown}). Draft ids would mean other text to the target; use a "
         "draft trained with the target's tokenizer."
     )
+
+
+def refuse_cut_head(name: str, num_rows: int, vocab_size: int) -> None:
+    """Raise UnsupportedModel where a draft's head knows fewer tokens than the target."""
+    if num_rows < vocab_size:
+        raise UnsupportedModel(
+            f"draft {name}: its head has {num_rows} rows, the target knows {vocab_size} tokens. A "
+            "draft with a cut vocabulary is not supported."
+        )
 
 
 def fingerprint(name: str, model: Any) -> str:
@@ -169,6 +180,8 @@ def _refuse_what_cannot_fit(
     """Count parameters on the meta device and compare with the memory that is free."""
     if options.device_map or options.trust_remote_code:
         return  # spread by accelerate, or code that need not build on the meta device
+    if getattr(config, "quantization_config", None):
+        return  # its weights are smaller than the dtype says
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     num_parameters = sum(weight.numel() for weight in model.parameters())

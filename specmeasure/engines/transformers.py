@@ -16,6 +16,7 @@ from specmeasure.engines.loading import (
     load_model,
     load_tokenizer,
     pick_device,
+    refuse_cut_head,
     refuse_other_vocabulary,
 )
 from specmeasure.engines.threads import pick_num_threads
@@ -76,27 +77,18 @@ class TransformersEngine:
         options = plan.options
         torch.set_num_threads(options.num_threads or most_threads)
         device = pick_device(options.device)
-        tokenizer = load_tokenizer(plan.target, options)
-        drafts = list(dict.fromkeys(arm.draft for arm in plan.arms if arm.draft))
-        for draft in drafts:
-            refuse_other_vocabulary(tokenizer, load_tokenizer(draft, options), draft)
-        loaded = {plan.target: load_model(plan.target, options, device=device, role="target")}
-        for draft in drafts:
-            if draft not in loaded:
-                loaded[draft] = load_model(draft, options, device=device, role="draft")
-        vocab_size = min(
-            max(tokenizer.get_vocab().values()) + 1,
-            *(model.get_output_embeddings().weight.shape[0] for model in loaded.values()),
-        )
-        target, *others = [
-            CachedCausalLM(loaded[name], vocab_size=vocab_size) for name in (plan.target, *drafts)
-        ]
+        tokenizer, loaded = _load_models(plan, device)
+        vocab_size = min(max(tokenizer.get_vocab().values()) + 1, _width(loaded[plan.target]))
+        names = (plan.target, *_drafts_of(plan))
+        cached = [CachedCausalLM(loaded[name], vocab_size=vocab_size) for name in names]
         if plan.speculative_arms:
-            for name, model in zip((plan.target, *drafts), (target, *others), strict=True):
+            for name, model in zip(names, cached, strict=True):
+                refuse_cut_head(name, _width(model.model), vocab_size)
                 check_rollback(model, name)
+        target, *drafts = cached
         if options.num_threads is None and device.type == "cpu":
             pick_num_threads(target, most_threads)
-        return cls(plan, tokenizer, target, dict(zip(drafts, others, strict=True)))
+        return cls(plan, tokenizer, target, dict(zip(_drafts_of(plan), drafts, strict=True)))
 
     def context_ids(self, prompt: Prompt, replies: Sequence[str]) -> list[int]:
         """Chats go through the template; completion prompts stay raw. BOS is never doubled."""
@@ -144,7 +136,8 @@ class TransformersEngine:
         """
         self._generator.manual_seed(seed)
         if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
+            for index in range(torch.cuda.device_count()):
+                torch.cuda.reset_peak_memory_stats(index)
         try:
             decoded = self._decoder.decode(
                 self._proposers.get(arm.name), context_ids, self._stopping(arm)
@@ -204,7 +197,8 @@ class TransformersEngine:
 
     def _peak_memory_bytes(self) -> int:
         if self._device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self._device))
+            devices = range(torch.cuda.device_count())
+            return sum(int(torch.cuda.max_memory_allocated(index)) for index in devices)
         return int(psutil.Process().memory_info().rss)
 
     def _set_up_warnings(self) -> tuple[str, ...]:
@@ -219,6 +213,23 @@ class TransformersEngine:
         return tuple(warnings)
 
 
+def _drafts_of(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(arm.draft for arm in plan.arms if arm.draft))
+
+
+def _load_models(plan: Plan, device: torch.device) -> tuple[Any, dict[str, Any]]:
+    """The target's tokenizer, and each model once, a draft beside the target's first layers."""
+    tokenizer = load_tokenizer(plan.target, plan.options)
+    for draft in _drafts_of(plan):
+        refuse_other_vocabulary(tokenizer, load_tokenizer(draft, plan.options), draft)
+    target = load_model(plan.target, plan.options, device=device, role="target")
+    loaded = {plan.target: target}
+    for draft in _drafts_of(plan):
+        if draft not in loaded:
+            loaded[draft] = load_model(draft, plan.options, device=target.device, role="draft")
+    return tokenizer, loaded
+
+
 def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """All ids that end an answer: generation_config's, or else the tokenizer's."""
     ids = model.generation_config.eos_token_id
@@ -227,6 +238,11 @@ def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     if ids is None:
         return frozenset()
     return frozenset(ids if isinstance(ids, list) else [ids])
+
+
+def _width(model: Any) -> int:
+    """Rows of the output head, vocabulary padding included."""
+    return int(model.get_output_embeddings().weight.shape[0])
 
 
 def _weight_bytes(model: Any) -> int:

@@ -121,10 +121,7 @@ def acceptance_survival(counts: AcceptanceCounts, intervals: Intervals) -> list[
         pairs = [
             column[:, j] for j in range(i + 1) for column in (counts.num_kept, counts.num_reached)
         ]
-        found = intervals.smooth(_product_of_ratios, *pairs)
-        if not isinstance(found, Unmeasured):
-            found = replace(found, high=min(1.0, found.high))
-        curve.append(found)
+        curve.append(intervals.hedged(intervals.smooth(_product_of_ratios, *pairs)))
     return curve
 
 

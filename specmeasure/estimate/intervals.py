@@ -63,8 +63,22 @@ class Intervals:
 
     def rate(self, numerators: Floats, denominators: Floats) -> Estimate:
         """A ratio of counts that cannot pass 1."""
-        found = self.ratio(numerators, denominators)
-        return replace(found, high=min(1.0, found.high)) if isinstance(found, Interval) else found
+        return self.hedged(self.ratio(numerators, denominators))
+
+    def hedged(self, found: Estimate) -> Estimate:
+        """A rate's interval within 0 and 1, and never without width at 0 or 1.
+
+        Where every prompt says 0, or every prompt 1, the spread says nothing; then the bound is
+        Wilson's for that many prompts.
+        """
+        if isinstance(found, Unmeasured):
+            return found
+        low, high = found.low, min(1.0, found.high)
+        if low == high and found.value in (0.0, 1.0):
+            test = stats.binomtest(int(found.value) * found.num_prompts, found.num_prompts)
+            bounds = test.proportion_ci(confidence_level=self.level, method="wilson")
+            low, high = (bounds.low, 1.0) if found.value else (0.0, bounds.high)
+        return replace(found, low=low, high=high)
 
     def median(self, values: Floats) -> Estimate:
         """The median over prompts: percentile bootstrap (Efron 1979)."""

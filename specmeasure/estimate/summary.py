@@ -131,7 +131,7 @@ def _arm_estimates(
         end_to_end_speedup=latency.end_to_end_speedup(base, spent, intervals),
         median_prompt_speedup=latency.median_prompt_speedup(base, spent, intervals),
         share_slower=latency.share_slower(base, spent, intervals),
-        slices=_slices(arm, pairs, intervals),
+        slices=_slices(arm, pairs, intervals, len(plan.speculative_arms)),
         losslessness=losslessness(trials, plan.sampling),
         costs=latency.costs(
             [trial for row in pairs.baseline for trial in row],
@@ -163,9 +163,11 @@ def _alone(
     )
 
 
-def _slices(arm: Arm, pairs: _Pairs, intervals: Intervals) -> tuple[SliceEstimates, ...]:
+def _slices(
+    arm: Arm, pairs: _Pairs, intervals: Intervals, num_arms: int
+) -> tuple[SliceEstimates, ...]:
     categories = list(dict.fromkeys(trials[0].category for trials in pairs.arm))
-    look = intervals.corrected(len(categories))
+    look = intervals.corrected(len(categories) * num_arms)
     slices = []
     for category in categories:
         part = pairs.of_category(category)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from specmeasure.records.plan import Sampling
 from specmeasure.speculate.proposal import CachedModel, Proposal
-from specmeasure.speculate.sampling import draw, greedy_tokens, sampling_probs
+from specmeasure.speculate.sampling import NOT_A_TOKEN, draw, greedy_tokens, sampling_probs
 
 
 class DraftModelProposer:
@@ -47,11 +47,12 @@ class DraftModelProposer:
         for _ in range(num_tokens):
             logits = self._draft_model.forward(step)[-1:]
             if self._sampling.is_greedy:
-                step = greedy_tokens(logits)
+                tokens.append(greedy_tokens(logits))
             else:
                 probs.append(sampling_probs(logits, self._sampling))
-                step = draw(probs[-1], generator=self._generator)
-            tokens.append(step)
+                drawn = draw(probs[-1], generator=self._generator)
+                tokens.append(drawn.masked_fill(probs[-1].sum(-1).isnan(), NOT_A_TOKEN))
+            step = tokens[-1].clamp_min(0)  # NaN is reported by the verifier, not by a bad index
         if tokens:
             self._unread = []
         self._drafts = torch.cat(tokens) if tokens else step[:0]

@@ -47,13 +47,13 @@ class Losslessness:
 class Costs:
     """Where an arm's decode time goes, in units of one baseline target step.
 
-    speedup = τ / (verify_ratio + num_drafts · draft_ratio + overhead); below ``break_even``
-    tokens per pass the arm is slower than the baseline.
+    speedup = tokens_per_pass / break_even_tokens_per_pass, and the latter is verify_ratio +
+    drafts per pass · draft_ratio + overhead_ratio; with fewer tokens per pass the arm is slower.
     """
 
     target_step_s: float  # seconds of one baseline pass, one row
     draft_ratio: float | None  # c: one draft token / target step; None without drafts
-    verify_ratio: float  # v: a pass with drafts / target step
+    verify_ratio: float  # v: mean target pass, those without drafts among them / target step
     overhead_ratio: float  # o: time outside draft and verify, per pass / target step
     overhead_share: float  # of decode time
     tokens_per_pass: float  # prefill excluded
@@ -66,7 +66,7 @@ class SliceEstimates:
 
     name: str
     num_prompts: int
-    decode_speedup: Estimate  # level corrected for the number of slices
+    decode_speedup: Estimate  # level corrected for the number of slices and arms
     mean_acceptance_length: Estimate
     draft_acceptance_rate: Estimate
 
@@ -82,7 +82,7 @@ class ArmEstimates:
     num_failed_trials: int
     num_planned_trials: int
     num_emitted_tokens: int
-    ttft_s: Estimate  # median over trials
+    ttft_s: Estimate  # median over prompts of the mean over their trials
     tpot_s: Estimate  # Σ decode seconds / Σ (tokens − 1)
     memory_bytes: int | None  # weights and the largest cache of a trial
     # None for baseline arms:

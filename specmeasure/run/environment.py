@@ -90,10 +90,7 @@ def _accelerators() -> tuple[str, ...]:
     """Names of NVIDIA devices, as the driver tells them; empty without a driver."""
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return ()
-    try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         return tuple(str(pynvml.nvmlDeviceGetName(handle)) for handle in handles)
-    finally:
-        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return ()

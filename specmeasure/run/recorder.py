@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from specmeasure.engines.engine import Engine
-from specmeasure.errors import SpecmeasureError, UnreadableCorpus
+from specmeasure.errors import OutOfMemory, SpecmeasureError, UnreadableCorpus
 from specmeasure.records.corpus import Prompt
 from specmeasure.records.plan import Arm, Plan, TrialKey
 from specmeasure.records.trace import Audit, Observation, TrialRecord
@@ -194,7 +194,7 @@ class _Turn:
             if len(replies) < self.turn:
                 raise UnreadableCorpus(
                     f"{self.prompt.source}: turn {self.turn + 1} follows a reply that the baseline "
-                    "did not give"
+                    "did not give, or did not give again after an interruption"
                 )
             self._context = self._recorder.engine.context_ids(self.prompt, replies)
         return self._context
@@ -237,7 +237,7 @@ def unless_it_fails(work: Callable[[], T]) -> T | Failure:
     """
     try:
         return work()
-    except UnreadableCorpus as error:
+    except (UnreadableCorpus, OutOfMemory) as error:
         return Failure(" ".join(str(error).split())[:300])
     except SpecmeasureError:
         raise

@@ -37,14 +37,14 @@ def verify_greedy(
     """Keep drafts while they equal the target's argmax, then emit the target's argmax.
 
     Raises:
-        BrokenLogits: the target's logits held NaN.
+        BrokenLogits: the target's or the draft's logits held NaN.
     """
     host = torch.cat([draft_tokens, target_tokens]).tolist()  # the block's one sync
     drafts, targets = host[: len(draft_tokens)], host[len(draft_tokens) :]
     num_accepted = 0
     while num_accepted < len(drafts) and drafts[num_accepted] == targets[num_accepted]:
         num_accepted += 1
-    refuse_broken(targets[: num_accepted + 1])
+    refuse_broken(targets[: num_accepted + 1], drafts)
     return Verdict(
         num_accepted=num_accepted, next_token=targets[num_accepted], draft_tokens=tuple(drafts)
     )
@@ -68,8 +68,10 @@ def verify_rejection(
     """
     num_drafts, vocab_size = len(draft_tokens), target_probs.shape[-1]
     if draft_probs is None:
-        draft_probs = functional.one_hot(draft_tokens, vocab_size).to(target_probs.dtype)
-    drafted = draft_tokens[:, None]
+        draft_probs = functional.one_hot(draft_tokens.clamp_min(0), vocab_size).to(
+            target_probs.dtype
+        )
+    drafted = draft_tokens.clamp_min(0)[:, None]
     coin = torch.rand(num_drafts, 1, generator=generator, device=target_probs.device)
     keep = coin * draft_probs.gather(1, drafted) < target_probs[:-1].gather(1, drafted)
     num_accepted = keep.long().cumprod(0).sum(0)  # [1], still on the device
@@ -82,7 +84,7 @@ def verify_rejection(
         wanted.sum(-1).isnan(), NOT_A_TOKEN
     )
     host = torch.cat([num_accepted, next_token, draft_tokens]).tolist()  # the block's one sync
-    refuse_broken(host[1:2])
+    refuse_broken(host[1:2], host[2:])
     return Verdict(num_accepted=host[0], next_token=host[1], draft_tokens=tuple(host[2:]))
 
 
@@ -100,9 +102,10 @@ def verify_strictly(
     return verify_rejection(proposal.tokens, proposal.probs, target_probs, generator=generator)
 
 
-def refuse_broken(tokens: list[int]) -> None:
-    if NOT_A_TOKEN in tokens:
-        raise BrokenLogits(
-            "the target's logits hold NaN: its weights are damaged or the dtype overflows. "
-            "Try --dtype float32."
-        )
+def refuse_broken(target_tokens: list[int], draft_tokens: list[int]) -> None:
+    for name, tokens in (("target", target_tokens), ("draft", draft_tokens)):
+        if NOT_A_TOKEN in tokens:
+            raise BrokenLogits(
+                f"the {name}'s logits hold NaN: its weights are damaged or the dtype overflows. "
+                "Try --dtype float32."
+            )

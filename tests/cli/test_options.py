@@ -13,7 +13,7 @@ COMMANDS = typer.main.get_command(app).commands
 
 
 def flags(**given: object) -> SimpleNamespace:
-    names = ("policy", "min_speedup", "min_slice_speedup", "max_memory_gib", "min_prompts")
+    names = [one.name for one in COMMANDS["brief"].params if one.name != "folder"]
     return SimpleNamespace(params={**dict.fromkeys(names), **given})
 
 

@@ -13,6 +13,7 @@ from specmeasure.engines.loading import (
     load_model,
     load_tokenizer,
     pick_device,
+    refuse_cut_head,
     refuse_other_vocabulary,
 )
 from specmeasure.errors import (
@@ -156,6 +157,12 @@ def test_other_vocabulary_is_refused_with_the_first_differences(draft_copy: Path
         refuse_other_vocabulary(
             load_tokenizer(demo.TARGET, OPTIONS), load_tokenizer(str(draft_copy), OPTIONS), "d"
         )
+
+
+def test_a_cut_draft_head_is_refused():
+    """A head with fewer rows than the target has tokens would silently cut the target."""
+    with pytest.raises(UnsupportedModel, match="its head has 1000 rows, the target knows 2048"):
+        refuse_cut_head("d", 1000, 2048)
 
 
 def test_fingerprint_changes_with_one_weight(draft_copy: Path):

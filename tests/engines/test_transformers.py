@@ -203,6 +203,16 @@ def test_audit_of_the_targets_own_answer_finds_nothing(embedded: TransformersEng
     assert (len(answer), ()) == (audit.num_checked_tokens, audit.suspects)
 
 
+def test_a_one_token_answer_is_audited_too(embedded: TransformersEngine):
+    """Nothing but an end-of-sequence token is an answer like any other."""
+    ids = embedded.context_ids(chat("Thanks, bye."), [])
+    first = embedded.observe(ids, embedded._plan.arms[0], seed=0).token_ids[:1]
+
+    audit = embedded.audit(ids, first)
+
+    assert (1, ()) == (audit.num_checked_tokens, audit.suspects)
+
+
 def test_audit_sees_a_planted_token(embedded: TransformersEngine):
     """Another token in the middle has a gap far above the noise between two shapes."""
     ids = embedded.context_ids(chat("I need a taxi to the airport."), [])

@@ -111,3 +111,16 @@ def test_a_share_takes_wilsons_interval(num_true, low, high):
     assert (num_true / 10, low, high) == pytest.approx(
         (found.value, found.low, found.high), abs=1e-4
     )
+
+
+def test_a_rate_of_all_or_nothing_has_width():
+    """Every prompt at 1 (or 0) leaves Wilson's bound for that many prompts, not certainty."""
+    ones, four = np.ones(4), np.full(4, 1.0)
+    all_kept = Intervals().rate(ones, four)
+    none_kept = Intervals().rate(np.zeros(4), four)
+
+    assert isinstance(all_kept, Interval)
+    assert isinstance(none_kept, Interval)
+    assert (1.0, 1.0) == (all_kept.value, all_kept.high)
+    assert 0.4 < all_kept.low < 0.6
+    assert 0.4 < none_kept.high < 0.6

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from specmeasure.errors import ModelError, OutOfMemory, UnreadableCorpus
+from specmeasure.errors import BrokenLogits, ModelError, OutOfMemory, UnreadableCorpus
 from specmeasure.records.plan import BASELINE, Sampling, TrialKey
 from specmeasure.run.recorder import Recorder, ids_hash, trial_seed
 from tests.fakes import (
@@ -105,7 +105,7 @@ def test_one_arm_fails_alone():
     assert ["baseline", "baseline A/A"] == sorted(k.arm for k, t in trials.items() if t.audit)
 
 
-@pytest.mark.parametrize("error", [ModelError("weights are NaN"), OutOfMemory("no room")])
+@pytest.mark.parametrize("error", [ModelError("weights are odd"), BrokenLogits("NaN")])
 def test_a_broken_model_stops_the_run(error):
     """What the engine reports as broken will not mend on the next prompt."""
     engine = FakeEngine(plan=make_plan(), failures={"p1": error})
@@ -166,7 +166,8 @@ def test_a_failed_baseline_ends_a_conversation():
 
     reasons = {trial.error for key, trial in trials.items() if key.turn > 0}
     assert {
-        f"talks.jsonl:talk: turn {turn} follows a reply that the baseline did not give"
+        f"talks.jsonl:talk: turn {turn} follows a reply that the baseline did not give, "
+        "or did not give again after an interruption"
         for turn in (2, 3)
     } == reasons
     assert 1 + 6 == sum(trial.failed for trial in trials.values())
@@ -216,6 +217,16 @@ def test_sampled_answers_are_not_audited():
 
     assert 0 == engine.num_audits
     assert {None} == {trial.audit for trial in trials.values()}
+
+
+def test_a_prompt_that_does_not_fit_in_memory_is_a_row():
+    """One long prompt costs its own trials, not the run."""
+    engine = FakeEngine(plan=make_plan(), failures={"p1": OutOfMemory("no room")})
+
+    trials = record(engine, make_prompts(3))
+
+    assert {"no room"} == {trial.error for key, trial in trials.items() if key.prompt_id == "p1"}
+    assert 6 == sum(not trial.failed for trial in trials.values())
 
 
 def test_warm_up_decodes_and_records_nothing():

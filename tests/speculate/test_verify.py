@@ -107,6 +107,16 @@ def test_nan_logits_are_refused(sampling: Sampling):
         verify_strictly(proposal, logits, sampling, generator=generator())
 
 
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0)])
+def test_a_broken_draft_is_named(sampling: Sampling):
+    """The mark of a draft's NaN reaches the verifier, which names the draft."""
+    proposal = Proposal(
+        tokens=torch.tensor([-1]), probs=None if sampling.is_greedy else torch.tensor([[0.5, 0.5]])
+    )
+    with pytest.raises(BrokenLogits, match="the draft's logits"):
+        verify_strictly(proposal, torch.zeros(2, 2), sampling, generator=generator())
+
+
 def test_nan_behind_the_first_rejection_does_not_matter():
     """Only rows that are used can break a block."""
     logits = torch.tensor([[0.0, 1.0], [float("nan"), 0.0]])
