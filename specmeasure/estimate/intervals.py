@@ -77,7 +77,7 @@ class Intervals:
         if low == high and found.value in (0.0, 1.0):
             test = stats.binomtest(int(found.value) * found.num_prompts, found.num_prompts)
             bounds = test.proportion_ci(confidence_level=self.level, method="wilson")
-            low, high = (bounds.low, 1.0) if found.value else (0.0, bounds.high)
+            low, high = (float(bounds.low), 1.0) if found.value else (0.0, float(bounds.high))
         return replace(found, low=low, high=high)
 
     def median(self, values: Floats) -> Estimate:

@@ -37,7 +37,9 @@ def decided(
 
 def test_go_names_arm_and_speedup():
     """GO says what to turn on and what it gives, at the corrected level."""
-    expected = f"GO: turn on draft k=4, 1.42{TIMES} [1.35, 1.49] faster decoding on your prompts"
+    expected = (
+        f"GO: turn on draft k=4: your prompts decode at 1.42{TIMES} [1.35, 1.49] the target's speed"
+    )
 
     assert expected == spoken(write_headline(Verdict.GO, headline_arm(examples.go())))
 
