@@ -8,7 +8,7 @@ from pathlib import Path
 PREFIX = "embedded:"
 TARGET = "embedded:target"
 DRAFT = "embedded:draft"
-DRAFT_SMALL = "embedded:draft-small"
+DRAFT_LARGE = "embedded:draft-large"
 
 
 def embedded_folder(name: str) -> Path | None:

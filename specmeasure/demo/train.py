@@ -8,7 +8,7 @@ is then distilled from it: forward KL on the target's own greedy answers to cont
 text (Hinton et al. 2015, arXiv:1503.02531; Zhou et al. 2023, arXiv:2310.08461), because a draft is
 only ever asked about text that the target wrote.
 
-``--start-from`` continues from a folder with ``target/``, ``draft/`` and ``draft-small/`` and keeps
+``--start-from`` continues from a folder with ``target/``, ``draft/`` and ``draft-large/`` and keeps
 its tokenizer; shallower or narrower models are grown without changing what they compute. Steps, not
 minutes, bound the work, and everything is seeded; thread counts and kernels still change the last
 bits. The module does not know how good the pair is at anything but next-token loss.
@@ -81,8 +81,8 @@ class Shape:
 
 SHAPES = {
     "target": Shape(hidden=160, layers=12, heads=5, ffn=432),
-    "draft": Shape(hidden=160, layers=1, heads=5, ffn=432),
-    "draft-small": Shape(hidden=96, layers=1, heads=3, ffn=256),
+    "draft": Shape(hidden=96, layers=1, heads=3, ffn=256),
+    "draft-large": Shape(hidden=192, layers=2, heads=6, ffn=512),
 }
 
 
@@ -320,46 +320,50 @@ def lessons(target: LlamaForCausalLM, asked: list[list[int]]) -> list[Lesson]:
     return written
 
 
-def shortened(target: LlamaForCausalLM, shape: Shape, vocab_size: int) -> LlamaForCausalLM:
-    """A draft as wide as the target, begun with its embeddings and its first layers."""
-    draft = shape.build(vocab_size)
-    wanted = draft.state_dict()
-    draft.load_state_dict({name: target.state_dict()[name] for name in wanted})
-    return draft
+def widen(narrow: LlamaForCausalLM, shape: Shape, vocab_size: int) -> LlamaForCausalLM:
+    """The same function in more dimensions: old weights in a corner, new outputs zero.
+
+    RMSNorm averages over more dimensions, so its gains shrink by the root of the ratio.
+    """
+    wide = shape.build(vocab_size)
+    scale = math.sqrt(narrow.config.hidden_size / shape.hidden)
+    old = narrow.state_dict()
+    with torch.no_grad():
+        for name, weight in wide.state_dict().items():
+            corner = tuple(slice(0, size) for size in old[name].shape)
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight.zero_()
+            elif weight.dim() > 1:
+                weight[..., old[name].shape[-1] :] *= 0.1
+                weight[corner[:1]][:, old[name].shape[-1] :] *= 0.5
+            weight[corner] = old[name] * (scale if weight.dim() == 1 else 1)
+    return wide
 
 
-def distil(
-    draft: LlamaForCausalLM,
-    target: LlamaForCausalLM,
-    stream: Tensor,
-    lessons: list[Lesson],
-    options: argparse.Namespace,
-) -> None:
+def distil(draft: LlamaForCausalLM, lessons: list[Lesson], options: argparse.Namespace) -> None:
     """Minimise KL(target || draft) over the target's 16 likeliest tokens at every place.
 
-    Steps alternate between lessons, where places in the answer count fully and places in the
-    context a quarter, and fresh text, which keeps the draft from learning the lessons by heart.
+    Places inside the answer count fully, places inside the context a quarter.
     """
     rng = random.Random(options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
     order = sorted(range(len(lessons)), key=lambda place: len(lessons[place].ids))
     groups = [order[start : start + 24] for start in range(0, len(order), 24)]
 
     def divergence() -> Tensor:
-        if rng.random() < 0.5:
-            ids = windows(stream, 16, 256, generator=generator)
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-                top = target(input_ids=ids, use_cache=False).logits.float().topk(16, dim=-1)
-            return _gap(draft, ids, top.indices, top.values, options).mean()
         picked = [lessons[place] for place in rng.choice(groups)]
         ids = _stacked([one.ids for one in picked]).long()
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+            logits = draft(input_ids=ids, use_cache=False).logits
+        wanted = _stacked([one.top_logits for one in picked]).float().log_softmax(-1)
         places = _stacked([one.top_ids for one in picked]).long()
-        logits = _stacked([one.top_logits for one in picked]).float()
-        weight = torch.zeros(ids.shape)
+        got = logits.float().log_softmax(-1).gather(-1, places)
+        gap = (wanted.exp() * (wanted - got)).sum(-1)  # [B, T]
+        weight = torch.zeros_like(gap)
         for row, one in enumerate(picked):
             weight[row, : one.num_context - 1] = 0.25
             weight[row, one.num_context - 1 : len(one.ids) - 1] = 1.0
-        return (_gap(draft, ids, places, logits, options) * weight).sum() / weight.sum()
+        loss: Tensor = (gap * weight).sum() / weight.sum()
+        return loss
 
     optimise(
         draft,
@@ -368,22 +372,6 @@ def distil(
         learning_rate=options.draft_rate,
         after_steps=lambda _: None,
     )
-
-
-def _gap(
-    draft: LlamaForCausalLM,
-    ids: Tensor,  # [B, T]
-    places: Tensor,  # [B, T, 16] the target's likeliest tokens
-    wanted: Tensor,  # [B, T, 16] and their logits
-    options: argparse.Namespace,
-) -> Tensor:
-    """KL over the places, renormalised on the target's side, [B, T]."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-        logits = draft(input_ids=ids, use_cache=False).logits
-    got = logits.float().log_softmax(-1).gather(-1, places)
-    law = wanted.log_softmax(-1)
-    gap: Tensor = (law.exp() * (law - got)).sum(-1)
-    return gap
 
 
 def _stacked(rows: list[Tensor]) -> Tensor:
@@ -472,10 +460,13 @@ def main() -> None:
     trained = {}
     for name, shape in SHAPES.items():
         model = shape.build(len(tokenizer))
-        if start and _continued(start, name):
-            model = LlamaForCausalLM.from_pretrained(start / name, dtype=torch.float32)
-            if model.config.num_hidden_layers != shape.layers:
-                model = deepen(model, shape, len(tokenizer))
+        if start:
+            found = LlamaForCausalLM.from_pretrained(start / name, dtype=torch.float32)
+            model = found
+            if found.config.num_hidden_layers != shape.layers:
+                model = deepen(found, shape, len(tokenizer))
+            elif found.config.hidden_size != shape.hidden:
+                model = widen(found, shape, len(tokenizer))
         trained[name] = model
 
     target = trained["target"]
@@ -491,9 +482,7 @@ def main() -> None:
         learnt = _kept_lessons(options, tokenizer, target, training)
         held = lessons(target, contexts(tokenizer, held_out, 400, options.seed + 1))
         for name in drafts:
-            if SHAPES[name].hidden == SHAPES["target"].hidden and not _continued(start, name):
-                trained[name] = shortened(target, SHAPES[name], len(tokenizer))
-            distil(trained[name], target, stream, learnt, options)
+            distil(trained[name], learnt, options)
             save_folder(trained[name], tokenizer, options.out / name)
             print(
                 f"{name}: agrees on {agreement(trained[name], held):.3f} of held-out answer tokens"
@@ -502,10 +491,6 @@ def main() -> None:
         model = trained[name].eval()
         losses = {kind: round(held_out_loss(model, ids), 3) for kind, ids in checks.items()}
         print(f"{name}: held-out nats per token {losses}", flush=True)
-
-
-def _continued(start: Path | None, name: str) -> bool:
-    return start is not None and (start / name).is_dir()
 
 
 def _kept_lessons(

@@ -160,7 +160,7 @@ def _location(name: str) -> str:
     if not embedded.is_dir():
         raise ModelNotFound(
             f"{name}: no such embedded model. There are embedded:target, embedded:draft and "
-            "embedded:draft-small."
+            "embedded:draft-large."
         )
     return str(embedded)
 

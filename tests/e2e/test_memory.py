@@ -19,8 +19,8 @@ def test_500_trials_need_no_more_memory_than_20(tmp_path: Path):
     prompts = tmp_path / "many.txt"
     prompts.write_text("\n".join(f"def function_{n}(value):" for n in range(260)))
     plan = Plan(
-        target=demo.DRAFT,
-        arms=api.plan_arms(drafts=[demo.DRAFT_SMALL], ngram=False, lengths=[4])[:-1],
+        target=demo.DRAFT_LARGE,
+        arms=api.plan_arms(drafts=[demo.DRAFT], ngram=False, lengths=[4])[:-1],
         max_new_tokens=48,
         options=ModelOptions(device="cpu", num_threads=1),
     )

@@ -60,7 +60,7 @@ def test_unknown_hub_id_without_a_network(monkeypatch: pytest.MonkeyPatch):
 
 def test_unknown_embedded_name_lists_the_others():
     """The message names what there is."""
-    with pytest.raises(ModelNotFound, match="embedded:draft-small"):
+    with pytest.raises(ModelNotFound, match="embedded:draft-large"):
         load("embedded:nothing")
 
 
