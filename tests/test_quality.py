@@ -52,8 +52,11 @@ def test_estimating_needs_no_torch(tmp_path: Path):
     """A trace is read, estimated, decided and rendered on a machine without torch."""
     program = (
         "import sys\n"
-        "sys.modules['torch'] = None\n"
-        "sys.modules['transformers'] = None\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('torch', 'transformers'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
         "from pathlib import Path\n"
         "from specmeasure import api\n"
         "from specmeasure.run import environment\n"
