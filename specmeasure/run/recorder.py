@@ -241,7 +241,7 @@ def unless_it_fails(work: Callable[[], T]) -> T | Failure:
         return Failure(" ".join(str(error).split())[:300])
     except SpecmeasureError:
         raise
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - whatever a model or tokenizer raises on one prompt
         return Failure(" ".join(f"{type(error).__name__}: {error}".split())[:300])
 
 
