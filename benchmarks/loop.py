@@ -20,8 +20,9 @@ import torch
 
 from specmeasure import demo
 from specmeasure.api import plan_arms
-from specmeasure.corpus import CorpusOptions, load_corpus
+from specmeasure.corpus import load_corpus
 from specmeasure.engines.transformers import TransformersEngine
+from specmeasure.records.corpus import AskedSampling, CorpusOptions
 from specmeasure.records.plan import Arm, ModelOptions, Plan
 from specmeasure.records.trace import Observation
 
@@ -111,6 +112,7 @@ class Contest:
         self.tokens: dict[str, int] = defaultdict(int)
         self.seen: dict[str, list[Observation]] = defaultdict(list)
         self._engine = engine
+        self._settings = plan.settings_for(AskedSampling())
         self.contestants: dict[str, Callable[[list[int]], int]] = {
             "generate": partial(generate, target, None, 0)
         }
@@ -129,7 +131,7 @@ class Contest:
         return self.tokens[name] / self.seconds[name]
 
     def _ours(self, arm: Arm, ids: list[int]) -> int:
-        self.seen[arm.name].append(self._engine.observe(ids, arm, seed=0))
+        self.seen[arm.name].append(self._engine.observe(ids, arm, self._settings))
         return len(self.seen[arm.name][-1].token_ids)
 
 
@@ -182,7 +184,7 @@ def report_overhead(plan: Plan, engine: TransformersEngine, contexts: list[list[
                 continue
             for timer in timers:
                 timer.seconds = 0.0
-            decode_s += engine.observe(ids, arm, seed=0).decode_s
+            decode_s += engine.observe(ids, arm, plan.settings_for(AskedSampling())).decode_s
             forward_s += sum(timer.seconds for timer in timers)
         print(f"{arm.name:14} outside forwards: {1 - forward_s / decode_s:.1%} of decode time")
 

@@ -7,20 +7,21 @@
 Nothing here prints, and nothing imports torch until a model is needed.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from specmeasure.corpus.languages import with_languages
 from specmeasure.corpus.load import load_corpus
-from specmeasure.corpus.options import CorpusOptions
 from specmeasure.corpus.sample import sample_prompts
 from specmeasure.decide import decide
 from specmeasure.errors import UnreadableCorpus, UsageError
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.summary import estimate
-from specmeasure.records.corpus import Corpus, Prompt, SkippedPrompt
+from specmeasure.records.corpus import Corpus, CorpusOptions, Dropped, Prompt
 from specmeasure.records.decision import Decision, Policy
 from specmeasure.records.estimates import Estimates
 from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Arm, Method, Plan
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 REPORT_FILES = ("brief.md", "acceptance.svg", "speedup.svg", "estimates.json", "decision.json")
 MAX_NGRAM, MIN_NGRAM = 4, 2  # suffixes that n-gram arms look up
+RESERVE = 3  # times the limit are read, for prompts that the models cannot hold
+FIRST_PLACES = 5  # named for each reason to leave prompts out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,27 +121,28 @@ def start(
         SpecmeasureError: bad input (before any model is loaded), models, or an interruption.
     """
     plan = request.plan
-    corpus = load_corpus(request.sources, replace(request.options, limit=None))
+    corpus = _read_corpus(request.sources, request.options)
     if not replace_run:
         store.refuse_existing(folder)
     load_before = load_average()
-    engine, fitting, skipped = _ready(plan, corpus, watchers)
+    engine, fitting, misfits = _ready(plan, corpus, watchers)
     machine = environment(engine.num_threads, load_before)
-    busy = load_warning(machine)
-    if busy:
-        watchers.warning(busy)
-    prompts = _sampled(fitting, request.options)
+    prompts = _sampled(fitting, corpus, request.options)
+    notes = [*corpus.warnings, *_budget_notes(plan, prompts)]
+    notes += [busy] if (busy := load_warning(machine)) else []
+    for note in notes:
+        watchers.warning(note)
     manifest = Manifest(
         schema_version=store.SCHEMA_VERSION,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         argv=request.argv,
         plan=plan,
-        corpus=_corpus_facts(request, corpus, prompts, skipped),
+        corpus=_corpus_facts(request, corpus, prompts, misfits),
         environment=machine,
         models=engine.models,
         num_planned_trials=_num_trials(plan, prompts),
         policy=request.policy,
-        warnings=(*engine.warnings, *([busy] if busy else [])),
+        warnings=(*engine.warnings, *notes),
     )
     store.create_run(folder, manifest, replace_run=replace_run)
     for name in REPORT_FILES:
@@ -168,8 +172,7 @@ def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = Wa
             f"{folder}: its prompts came from stdin. Pipe them in again: specmeasure run - "
             f"--resume {folder}"
         )
-    options = CorpusOptions(**facts.options)  # type: ignore[arg-type]
-    corpus = load_corpus(sources or facts.sources, replace(options, limit=None))
+    corpus = _read_corpus(sources or facts.sources, facts.options)
     if corpus.fingerprint != facts.fingerprint:
         raise UsageError(
             f"{folder}: the prompts are not those of the interrupted run (fingerprint "
@@ -184,7 +187,7 @@ def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = Wa
             f"{folder}: the models are not those of the interrupted run (or dtype or device "
             "differ). Give the same models, or start a new run."
         )
-    return _record(manifest, engine, _sampled(fitting, options), folder, watchers)
+    return _record(manifest, engine, _sampled(fitting, corpus, facts.options), folder, watchers)
 
 
 def read_trace(folder: Path) -> Trace:
@@ -242,9 +245,16 @@ def _refuse_other_machine(recorded: Environment, folder: Path) -> None:
         )
 
 
+def _read_corpus(sources: Sequence[str], options: CorpusOptions) -> Corpus:
+    """The prompts, or a sample with a reserve, each with its language."""
+    limit = None if options.limit is None else RESERVE * options.limit
+    corpus = load_corpus(sources, replace(options, limit=limit))
+    return replace(corpus, prompts=with_languages(corpus.prompts))
+
+
 def _ready(
     plan: Plan, corpus: Corpus, watchers: Watchers
-) -> tuple["Engine", tuple[Prompt, ...], tuple[SkippedPrompt, ...]]:
+) -> tuple["Engine", tuple[Prompt, ...], tuple[Dropped, ...]]:
     """The engine, and the prompts that its models can hold."""
     from specmeasure.engines.transformers import TransformersEngine
 
@@ -254,26 +264,32 @@ def _ready(
         watchers.warning(warning)
     limits = [limit for arm in plan.arms if (limit := engine.context_limit(arm)) is not None]
     kept: list[Prompt] = []
-    skipped: list[SkippedPrompt] = []
+    misfits: dict[str, list[str]] = {}
     for prompt in corpus.prompts:
         reason = _misfit(prompt, engine, plan, min(limits, default=None))
         if reason is None:
             kept.append(prompt)
         else:
-            skipped.append(SkippedPrompt(source=prompt.source, reason=reason))
+            misfits.setdefault(reason, []).append(prompt.source)
     if not kept:
         raise UnreadableCorpus(
             f"none of {len(corpus.prompts)} prompts can be replayed; the first: "
-            f"{skipped[0].reason}. Lower --max-new-tokens, or use models with a longer context."
+            f"{next(iter(misfits))}. Lower --max-new-tokens, or use models with a longer context."
         )
-    return engine, tuple(kept), tuple(skipped)
+    dropped = tuple(
+        Dropped(reason=reason, num_rows=len(places), places=tuple(places[:FIRST_PLACES]))
+        for reason, places in misfits.items()
+    )
+    return engine, tuple(kept), dropped
 
 
-def _sampled(prompts: tuple[Prompt, ...], options: CorpusOptions) -> tuple[Prompt, ...]:
-    """The limit counts prompts that can be replayed, so that no category is sampled empty."""
+def _sampled(
+    prompts: tuple[Prompt, ...], corpus: Corpus, options: CorpusOptions
+) -> tuple[Prompt, ...]:
+    """The limit counts prompts that can be replayed; shares are those of the whole corpus."""
     if options.limit is None:
         return prompts
-    return sample_prompts(prompts, limit=options.limit, seed=options.seed)
+    return sample_prompts(prompts, limit=options.limit, seed=options.seed, sizes=dict(corpus.sizes))
 
 
 def _misfit(prompt: Prompt, engine: "Engine", plan: Plan, limit: int | None) -> str | None:
@@ -281,12 +297,28 @@ def _misfit(prompt: Prompt, engine: "Engine", plan: Plan, limit: int | None) -> 
     try:
         num_prompt_tokens = len(engine.context_ids(prompt, []))
     except UnreadableCorpus as error:
-        return str(error)
+        return str(error).removeprefix(f"{prompt.source}: ")
     if num_prompt_tokens == 0:
         return "no tokens"
-    if limit is None or num_prompt_tokens + plan.max_new_tokens <= limit:
+    budget = plan.settings_for(prompt.asked).max_new_tokens
+    if limit is None or num_prompt_tokens + budget <= limit:
         return None
-    return f"prompt and {plan.max_new_tokens} new tokens pass the models' context of {limit} tokens"
+    return f"prompt and {budget} new tokens pass the models' context of {limit} tokens"
+
+
+def _budget_notes(plan: Plan, prompts: Sequence[Prompt]) -> list[str]:
+    """What is replayed shorter than it was asked for."""
+    if not plan.use_asked_sampling:
+        return []
+    wanted = [prompt.asked.max_tokens or 0 for prompt in prompts]
+    num_capped = sum(tokens > plan.max_new_tokens for tokens in wanted)
+    if not num_capped:
+        return []
+    note = (
+        f"{num_capped} of {len(prompts)} prompts ask for more than {plan.max_new_tokens} new "
+        f"tokens, up to {max(wanted)}; raise --max-new-tokens to replay them in full."
+    )
+    return [note]
 
 
 def _record(
@@ -324,17 +356,21 @@ def _corpus_facts(
     request: Request,
     corpus: Corpus,
     prompts: Sequence[Prompt],
-    skipped: tuple[SkippedPrompt, ...],
+    misfits: tuple[Dropped, ...],
 ) -> CorpusFacts:
+    samplings = Counter(
+        request.plan.settings_for(prompt.asked).sampling for prompt in prompts
+    ).most_common()
     return CorpusFacts(
         sources=tuple(
             source if source == "-" else str(Path(source).absolute()) for source in request.sources
         ),
-        options=asdict(request.options),
+        options=request.options,
         fingerprint=corpus.fingerprint,
         num_prompts=len(prompts),
         files=corpus.files,
-        skipped=(*corpus.skipped, *skipped),
+        dropped=(*corpus.dropped, *misfits),
+        samplings=tuple(samplings),
     )
 
 

@@ -102,7 +102,9 @@ def _judge(arm: ArmEstimates, noise: RuleFinding, policy: Policy) -> ArmDecision
         verdict=verdict,
         findings=findings,
         slices=tuple(
-            SliceVerdict(name=one.name, verdict=_slice_verdict(one.decode_speedup, policy))
+            SliceVerdict(
+                axis=one.axis, name=one.name, verdict=_slice_verdict(one.decode_speedup, policy)
+            )
             for one in arm.slices
         ),
         num_prompts_to_settle=(
@@ -134,15 +136,19 @@ def _at_least(rule: str, estimate: Estimate | None, wanted: float) -> RuleFindin
 
 
 def _no_slow_slice(arm: ArmEstimates, policy: Policy) -> RuleFinding:
-    rule = f"no category whose upper bound is below {policy.min_slice_speedup:.2f}"
+    rule = f"no slice whose upper bound is below {policy.min_slice_speedup:.2f}"
     measured = [
-        (one.name, one.decode_speedup)
+        (f"{one.axis} {one.name}", one.decode_speedup)
         for one in arm.slices
         if isinstance(one.decode_speedup, Interval)
     ]
+    if not arm.slices:
+        return RuleFinding(
+            rule=rule, outcome=RuleOutcome.MET, observed="the prompts are one slice, the whole"
+        )
     if not measured:
         return RuleFinding(
-            rule=rule, outcome=RuleOutcome.OPEN, observed="no category has enough prompts"
+            rule=rule, outcome=RuleOutcome.OPEN, observed="no slice has enough prompts"
         )
     slow = [(name, found) for name, found in measured if found.high < policy.min_slice_speedup]
     shown = slow or [min(measured, key=lambda pair: pair[1].high)]
@@ -157,14 +163,18 @@ def _lossless(arm: ArmEstimates, policy: Policy) -> RuleFinding:
     rule = f"at most {policy.max_divergent_trials} answers with an unexplained divergence"
     audit = arm.losslessness
     if isinstance(audit, Losslessness):
-        num_answers = arm.num_trials - arm.num_failed_trials
+        num_answers = arm.num_trials - arm.num_failed_trials - audit.num_sampled
+        sampled = f"; {audit.num_sampled} sampled and not audited" if audit.num_sampled else ""
         outcome = RuleOutcome.MET if audit.num_trials == num_answers else RuleOutcome.OPEN
         if audit.num_divergent > policy.max_divergent_trials:
             outcome = RuleOutcome.FAILED
         return RuleFinding(
             rule=rule,
             outcome=outcome,
-            observed=f"{audit.num_divergent} of {audit.num_trials} audited, {num_answers} answers",
+            observed=(
+                f"{audit.num_divergent} of {audit.num_trials} audited, {num_answers} greedy "
+                f"answers{sampled}"
+            ),
         )
     return RuleFinding(
         rule=rule,

@@ -16,12 +16,13 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-from specmeasure.records.corpus import Message, Prompt
+from specmeasure.records.corpus import CorpusOptions, Message, Prompt
 from specmeasure.records.decision import Policy
 from specmeasure.records.plan import (
     BASELINE,
     BASELINE_AGAIN,
     Arm,
+    DecodeSettings,
     Method,
     Plan,
     TrialKey,
@@ -86,6 +87,7 @@ class _Task:
     arm: Arm
     seed: int
     step_s: float  # of this trial
+    max_new_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,11 @@ class Call:
 
     context_ids: tuple[int, ...]
     arm: str
-    seed: int
+    settings: DecodeSettings
+
+    @property
+    def seed(self) -> int:
+        return self.settings.seed
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,16 +150,20 @@ class FakeEngine:
     def context_limit(self, arm: Arm) -> int | None:  # noqa: ARG002 - the same for all arms
         return self.max_context
 
-    def observe(self, context_ids: Sequence[int], arm: Arm, *, seed: int) -> Observation:
-        context = tuple(context_ids)
-        self.calls.append(Call(context, arm.name, seed))
+    def observe(
+        self, context_ids: Sequence[int], arm: Arm, settings: DecodeSettings
+    ) -> Observation:
+        context, seed = tuple(context_ids), settings.seed
+        self.calls.append(Call(context, arm.name, settings))
         time.sleep(self.observe_sleep_s)
         self._fail_if_asked(context, arm)
-        answer = self._answer(context, seed)
+        answer = self._answer(context, settings)
         if arm.name in self.broken_arms:
             answer = (_other(answer[0]), *answer[1:])
         step_s = self.machine.step_s * self.machine.tempo(self._rng("tempo", context, arm, seed))
-        prefill, *passes = self._blocks(answer, _Task(context, arm, seed, step_s))
+        prefill, *passes = self._blocks(
+            answer, _Task(context, arm, seed, step_s, settings.max_new_tokens)
+        )
         overhead_s = len(passes) * step_s * self.machine.overhead_ratio * (not arm.is_baseline)
         return Observation(
             blocks=(prefill, *passes),
@@ -169,7 +179,9 @@ class FakeEngine:
 
     def audit(self, context_ids: Sequence[int], token_ids: Sequence[int]) -> Audit:
         self.num_audits += 1
-        own = self._answer(tuple(context_ids), 0)
+        own = self._answer(
+            tuple(context_ids), DecodeSettings(max_new_tokens=self.plan.max_new_tokens)
+        )
         wrong = [i for i, token in enumerate(token_ids) if token != own[i]][:1]
         return Audit(
             num_checked_tokens=len(token_ids),
@@ -182,11 +194,11 @@ class FakeEngine:
         if error is not None and (self.failing_arms is None or arm.name in self.failing_arms):
             raise error
 
-    def _answer(self, context: tuple[int, ...], seed: int) -> tuple[int, ...]:
+    def _answer(self, context: tuple[int, ...], settings: DecodeSettings) -> tuple[int, ...]:
         """Tokens up to and with EOS, or the budget; greedy answers do not depend on the seed."""
-        rng = self._rng("answer", context, None if self.plan.sampling.is_greedy else seed)
+        rng = self._rng("answer", context, None if settings.sampling.is_greedy else settings.seed)
         words = rng.choices(range(1, VOCAB_SIZE), k=rng.choice(self.traffic.lengths) - 1)
-        return (*words, EOS)[: self.plan.max_new_tokens]
+        return (*words, EOS)[: settings.max_new_tokens]
 
     def _blocks(self, answer: tuple[int, ...], task: "_Task") -> Iterator[BlockRecord]:
         rate = self._rng("rate", task.context).choice(self.traffic.acceptance_rates)
@@ -203,7 +215,7 @@ class FakeEngine:
         )
         place = 1
         while place < len(answer):
-            num_drafts = self._num_drafts(task.arm, self.plan.max_new_tokens - place - 1, rng)
+            num_drafts = self._num_drafts(task.arm, task.max_new_tokens - place - 1, rng)
             num_right = next((i for i in range(num_drafts) if rng.random() >= rate), num_drafts)
             coming = answer[place : place + num_right + 1]
             num_kept = min(num_right, len(coming))
@@ -352,11 +364,11 @@ def make_manifest(plan: Plan, prompts: Sequence[Prompt], **changes: Any) -> Mani
         plan=plan,
         corpus=CorpusFacts(
             sources=("/srv/prompts.jsonl",),
-            options={"limit": None, "seed": 0},
+            options=CorpusOptions(),
             fingerprint="f" * 64,
             num_prompts=len(prompts),
             files=(),
-            skipped=(),
+            dropped=(),
         ),
         environment=make_environment(),
         models=(),
@@ -411,7 +423,7 @@ def make_trial(
     """A first turn: the prefill, then these blocks."""
     whole = (make_block(0, 0), *blocks)
     values = {
-        "category": "chat",
+        "labels": {"category": "chat"},
         "num_prompt_tokens": 9,
         "num_emitted_tokens": sum(block.num_emitted_tokens for block in whole),
         "ids_hash": sha256(prompt_id.encode()).hexdigest(),

@@ -28,6 +28,7 @@ def interval(low, high, *, value=None, num_prompts=100):
 
 def a_slice(name, speedup):
     return SliceEstimates(
+        axis="category",
         name=name,
         num_prompts=10,
         decode_speedup=speedup,
@@ -127,7 +128,7 @@ def test_a_slow_slice_is_no_go(speedup, rule, verdict):
 
     found = judged(an_arm(slices=slices))
 
-    assert (rule, verdict) == (outcome(found, "category"), found.verdict)
+    assert (rule, verdict) == (outcome(found, "slice"), found.verdict)
 
 
 def test_slow_slices_are_named():
@@ -135,23 +136,23 @@ def test_slow_slices_are_named():
     slow = (a_slice("law", interval(0.8, 0.9)), a_slice("poems", interval(0.7, 0.95)))
     fine = a_slice("chat", interval(1.3, 1.5))
 
-    (failed,) = [f for f in judged(an_arm(slices=(fine, *slow))).findings if "category" in f.rule]
+    (failed,) = [f for f in judged(an_arm(slices=(fine, *slow))).findings if "slice" in f.rule]
     (met,) = [
         f
         for f in judged(an_arm(slices=(fine, a_slice("code", interval(1.1, 1.2))))).findings
-        if "category" in f.rule
+        if "slice" in f.rule
     ]
 
-    assert failed.observed.startswith("law 0.85 [0.80, 0.90]")
-    assert "; poems 0.82 [0.70, 0.95]" in failed.observed
-    assert met.observed.startswith("code 1.15 [1.10, 1.20]")
+    assert failed.observed.startswith("category law 0.85 [0.80, 0.90]")
+    assert "; category poems 0.82 [0.70, 0.95]" in failed.observed
+    assert met.observed.startswith("category code 1.15 [1.10, 1.20]")
 
 
 def test_no_measured_slice_is_open():
     """Where no category could be measured, nobody knows whether one is slow."""
     found = judged(an_arm(slices=(a_slice("chat", UNKNOWN),)))
 
-    assert (RuleOutcome.OPEN, Verdict.INCONCLUSIVE) == (outcome(found, "category"), found.verdict)
+    assert (RuleOutcome.OPEN, Verdict.INCONCLUSIVE) == (outcome(found, "slice"), found.verdict)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The brief as a terminal shows it: the verdict, the arms, the categories."""
+"""The brief as a terminal shows it: the verdict, the arms, the slices of the first axis."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -31,16 +31,24 @@ def summary_table(manifest: Manifest, estimates: Estimates, decision: Decision) 
         Text(f"{brief.summary[0]} {brief.summary[1]}"),
         _table(brief.speed, title="Arms", without=_LEFT_OUT),
     ]
-    if brief.slices.rows:
-        parts.append(_table(brief.slices, title=f"{brief.headline.arm} by category"))
+    if brief.slices:
+        shown = brief.slices[0]
+        parts.append(_table(shown.table, title=f"{brief.headline.arm} by {shown.axis}"))
+        parts.append(Text(brief.gains))
     parts.append(Text(brief.why))
     parts.extend(Text(note, style="dim") for note in _footnotes_in_sight(brief))
     return Group(*parts)
 
 
 def _footnotes_in_sight(brief: BriefContent) -> list[str]:
-    cells = {cell for table in (brief.speed, brief.slices) for row in table.rows for cell in row}
+    cells = {
+        cell for table in (brief.speed, *_first_slices(brief)) for row in table.rows for cell in row
+    }
     return [note for note in brief.footnotes if note.partition(":")[0].lower() in cells]
+
+
+def _first_slices(brief: BriefContent) -> list[Table]:
+    return [one.table for one in brief.slices[:1]]
 
 
 def _headline(brief: BriefContent) -> Text:

@@ -11,6 +11,12 @@ from specmeasure.brief.joined import JoinedArm, join_arms
 from specmeasure.brief.numbers import reason
 from specmeasure.brief.provenance import Fact, command_line, write_provenance
 from specmeasure.brief.settings import EngineSettings, write_caveats, write_settings
+from specmeasure.brief.slices import (
+    SliceTable,
+    write_correction,
+    write_gains,
+    write_slice_tables,
+)
 from specmeasure.brief.tables import (
     Footnotes,
     Table,
@@ -19,7 +25,6 @@ from specmeasure.brief.tables import (
     output_table,
     policy_table,
     position_table,
-    slice_table,
     speed_table,
 )
 from specmeasure.records.decision import Decision, Verdict
@@ -39,7 +44,9 @@ class BriefContent:
     speed_level: str | None  # confidence level of the decode speedups
     speed: Table
     drafting: Table
-    slices: Table  # likewise of the headline's arm
+    slices: tuple[SliceTable, ...]  # likewise of the headline's arm
+    gains: str  # which of them gain, which lose, and how to route
+    correction: str
     positions: Table  # likewise
     costs: Table
     why: str  # the headline arm's tokens per pass against break-even
@@ -58,7 +65,7 @@ def brief_content(manifest: Manifest, estimates: Estimates, decision: Decision) 
     arms = join_arms(manifest, estimates, decision)
     chosen = arms[0]
     is_go = decision.verdict is Verdict.GO
-    is_greedy = manifest.plan.sampling.is_greedy
+    is_greedy = _is_greedy(manifest)
     notes = Footnotes()
     return BriefContent(
         headline=write_headline(decision.verdict, chosen),
@@ -69,7 +76,9 @@ def brief_content(manifest: Manifest, estimates: Estimates, decision: Decision) 
         speed_level=levels(arm.decode_speedup for arm in arms),
         speed=speed_table(arms, notes),
         drafting=drafting_table(estimates.baseline, arms, notes),
-        slices=slice_table(chosen, notes),
+        slices=write_slice_tables(chosen, notes),
+        gains=write_gains(chosen.estimates.slices),
+        correction=write_correction(arms),
         positions=position_table(chosen.estimates, notes),
         costs=cost_table(arms),
         why=_why(chosen),
@@ -82,6 +91,12 @@ def brief_content(manifest: Manifest, estimates: Estimates, decision: Decision) 
         settings=write_settings(manifest, chosen.plan) if is_go else (),
         caveats=write_caveats(manifest, chosen.plan) if is_go else (),
     )
+
+
+def _is_greedy(manifest: Manifest) -> bool:
+    """Whether every answer was decoded greedily, whatever rows asked for."""
+    samplings = [sampling for sampling, _ in manifest.corpus.samplings]
+    return all(one.is_greedy for one in samplings or [manifest.plan.sampling])
 
 
 def _why(arm: JoinedArm) -> str:

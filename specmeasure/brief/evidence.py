@@ -25,7 +25,7 @@ def write_evidence(
         _resampling(estimates, arms),
         _noise_floor(estimates, policy),
         _completeness(manifest, estimates, arms),
-        _skipped(manifest),
+        _left_out(manifest),
         *(f"Warning: {plain(warning)}" for warning in manifest.warnings),
     )
 
@@ -77,12 +77,12 @@ def levels(estimates: Iterable[Estimate | None]) -> str | None:
 
 def _resampling(estimates: Estimates, arms: Sequence[JoinedArm]) -> str:
     corrected = levels(arm.decode_speedup for arm in arms)
-    by_category = levels(part.decode_speedup for arm in arms for part in arm.estimates.slices)
+    has_slices = any(arm.estimates.slices for arm in arms)
     looks = [
         f"decode speedup at {corrected}, corrected for {count(len(arms), 'arm')}"
         if corrected and len(arms) > 1
         else "",
-        f"categories at {by_category}, corrected for their number" if by_category else "",
+        "slices at Holm's levels" if has_slices else "",
     ]
     others = levels(arm.estimates.end_to_end_speedup for arm in arms) or level(0.95)
     said = "; ".join(part for part in (f"level {others}", *looks) if part)
@@ -119,15 +119,18 @@ def _completeness(manifest: Manifest, estimates: Estimates, arms: Sequence[Joine
     return f"{repeats} of each prompt and arm; {recorded} planned trials recorded, {failures}."
 
 
-def _skipped(manifest: Manifest) -> str:
-    skipped = manifest.corpus.skipped
-    if not skipped:
-        return "No prompt was skipped."
-    reasons = Counter(plain(prompt.reason) for prompt in skipped).most_common()
+def _left_out(manifest: Manifest) -> str:
+    dropped = manifest.corpus.dropped
+    if not dropped:
+        return "Nothing was left out."
+    counts = Counter[str]()
+    for one in dropped:
+        counts[plain(one.reason)] += one.num_rows
+    reasons = counts.most_common()
     said = [f"{count(number)} {TIMES} {why}" for why, number in reasons[:_MOST_REASONS]]
     if len(reasons) > _MOST_REASONS:
         said.append(f"{count(len(reasons) - _MOST_REASONS, 'more reason')}")
-    return f"{count(len(skipped), 'prompt')} skipped: {'; '.join(said)}."
+    return f"{count(counts.total(), 'row')} left out: {'; '.join(said)}."
 
 
 def _clause(sentence: str) -> str:

@@ -52,12 +52,22 @@ def write_summary(verdict: Verdict, arm: JoinedArm, *, is_greedy: bool) -> tuple
 
 
 def routing(slices: Sequence[SliceVerdict]) -> str | None:
-    """Which categories differ in verdict; None when all agree.
+    """How slices differ in verdict, by the axis that says most; None when all agree.
 
-    >>> routing([SliceVerdict(name="chat", verdict=Verdict.GO),
-    ...          SliceVerdict(name="code", verdict=Verdict.NO_GO)])
-    'GO for chat; NO_GO for code: route'
+    >>> routing([SliceVerdict(axis="category", name="chat", verdict=Verdict.GO),
+    ...          SliceVerdict(axis="category", name="code", verdict=Verdict.NO_GO)])
+    'by category: GO for chat; NO_GO for code: route'
     """
+    axes = dict.fromkeys(one.axis for one in slices)
+    said = {axis: _differences([one for one in slices if one.axis == axis]) for axis in axes}
+    differing = [axis for axis, text in said.items() if text is not None]
+    if not differing:
+        return None
+    chosen = next((axis for axis in differing if str(said[axis]).endswith("route")), differing[0])
+    return f"by {plain(chosen)}: {said[chosen]}"
+
+
+def _differences(slices: Sequence[SliceVerdict]) -> str | None:
     groups = {
         verdict: [plain(s.name) for s in slices if s.verdict is verdict] for verdict in Verdict
     }
@@ -126,4 +136,4 @@ def _conclusion(verdict: Verdict, decision: ArmDecision) -> str:
         case Verdict.INCONCLUSIVE:
             said = "The evidence neither meets every rule of the policy nor breaks one for good"
     split = routing(decision.slices)
-    return f"{said}; by category: {split}." if split else f"{said}."
+    return f"{said}; {split}." if split else f"{said}."

@@ -1,4 +1,4 @@
-"""The brief's two figures: how far drafts get, and what each category gains.
+"""The brief's two figures: how far drafts get, and what each slice of one axis gains.
 
 Draws what was estimated; what was not measured is left out or says so.
 """
@@ -12,7 +12,13 @@ from specmeasure.brief.joined import published_speedup
 from specmeasure.brief.names import shortened
 from specmeasure.brief.numbers import TIMES, count, level, speedup
 from specmeasure.records.decision import Decision, Verdict
-from specmeasure.records.estimates import ArmEstimates, Estimate, Estimates, Interval
+from specmeasure.records.estimates import (
+    ArmEstimates,
+    Estimate,
+    Estimates,
+    Interval,
+    SliceEstimates,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,13 +43,13 @@ def acceptance_figure(estimates: Estimates) -> bytes | None:
 
 
 def speedup_figure(estimates: Estimates, decision: Decision) -> bytes | None:
-    """Decode speedup by category, a dot an arm, best arm first; None when none was measured."""
+    """Decode speedup by the first axis, a dot an arm, best first; None when none was measured."""
     rank = {arm.arm: place for place, arm in enumerate(decision.arms, start=1)} | {decision.arm: 0}
     arms = sorted(estimates.arms, key=lambda arm: rank.get(arm.name, len(rank)))
     arms = [arm for arm in arms if any(map(_is_measured, _speedups(arm).values()))]
     if not arms:
         return None
-    most = _MOST_DOTS if len(arms[0].slices) <= _FEW_CATEGORIES else _MOST_DOTS - 1
+    most = _MOST_DOTS if len(_first_axis(arms[0])) <= _FEW_CATEGORIES else _MOST_DOTS - 1
     with styled():
         return to_svg(
             _speedup_chart(arms[:most], decision, assign_looks(arm.name for arm in estimates.arms))
@@ -170,12 +176,15 @@ def _acceptance_title(arm: ArmEstimates) -> str:
 
 def _speedup_title(arm: ArmEstimates, decision: Decision) -> str:
     name = shortened(arm.name, at_most=28)
-    verdicts = [s.verdict for d in decision.arms if d.arm == arm.name for s in d.slices]
+    axis = _axis(arm)
+    verdicts = [
+        s.verdict for d in decision.arms if d.arm == arm.name for s in d.slices if s.axis == axis
+    ]
     if not verdicts:
         return f"{name}: {speedup(published_speedup(arm))} over all prompts"
     num_met, num_failed, num_open = (verdicts.count(verdict) for verdict in Verdict)
     parts = [
-        f"{name} clears the bar in {num_met} of {count(len(verdicts), 'category')}",
+        f"{name} clears the bar in {num_met} of {count(len(verdicts), axis)}",
         f"misses it in {num_failed}" if num_failed else "",
         f"open in {num_open}" if num_open else "",
         f"largest {_MOST_CATEGORIES} shown" if len(verdicts) > _MOST_CATEGORIES else "",
@@ -187,16 +196,25 @@ def _speedups(arm: ArmEstimates) -> dict[str | None, Estimate | None]:
     """By category, after that of all prompts."""
     return {
         _ALL_PROMPTS: published_speedup(arm),
-        **{part.name: part.decode_speedup for part in arm.slices},
+        **{part.name: part.decode_speedup for part in _first_axis(arm)},
     }
 
 
 def _categories(arm: ArmEstimates) -> list[str | None]:
     """All prompts, then the largest categories, fastest first; unmeasured ones last."""
-    largest = sorted(arm.slices, key=lambda part: -part.num_prompts)[:_MOST_CATEGORIES]
+    largest = sorted(_first_axis(arm), key=lambda part: -part.num_prompts)[:_MOST_CATEGORIES]
     speeds = {part.name: part.decode_speedup for part in largest}
     ranked = sorted(speeds, key=lambda name: _slowness(speeds[name]))
     return [_ALL_PROMPTS, *ranked]
+
+
+def _axis(arm: ArmEstimates) -> str:
+    return arm.slices[0].axis if arm.slices else "slice"
+
+
+def _first_axis(arm: ArmEstimates) -> list[SliceEstimates]:
+    """The slices that are drawn: category, where the prompts have several."""
+    return [part for part in arm.slices if part.axis == _axis(arm)]
 
 
 def _slowness(estimate: Estimate | None) -> float:

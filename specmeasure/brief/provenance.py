@@ -2,11 +2,12 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from specmeasure.brief.names import listed, plain, shortened
 from specmeasure.brief.numbers import byte_size, count
-from specmeasure.records.plan import Plan, Sampling
+from specmeasure.records.corpus import CorpusOptions, SourceFile
+from specmeasure.records.plan import Plan
 from specmeasure.records.trace import CorpusFacts, Environment, Manifest, ModelFacts
 
 _FINGERPRINT_DIGITS = 12
@@ -27,7 +28,7 @@ def write_provenance(manifest: Manifest) -> tuple[Fact, ...]:
         Fact(label="Target", text=_model(target)),
         *(Fact(label="Draft", text=_model(draft)) for draft in drafts),
         Fact(label="Prompts", text=_prompts(manifest.corpus)),
-        Fact(label="Decoding", text=_decoding(manifest.plan)),
+        Fact(label="Decoding", text=_decoding(manifest.plan, manifest.corpus)),
         Fact(label="Machine", text=_machine(manifest.environment)),
         Fact(label="Software", text=_software(manifest.environment)),
         Fact(label="Started", text=plain(manifest.started_at)),
@@ -39,19 +40,6 @@ def command_line(argv: Sequence[str]) -> str:
     return plain(shlex.join(argv))
 
 
-def say_sampling(sampling: Sampling) -> str:
-    """How the target picked tokens.
-
-    >>> say_sampling(Sampling(temperature=0.7, top_p=0.9))
-    'temperature 0.7, top-p 0.9'
-    """
-    if sampling.is_greedy:
-        return "greedy"
-    limits = [("top-k", sampling.top_k), ("top-p", sampling.top_p)]
-    said = [f"{name} {value:g}" for name, value in limits if value is not None]
-    return ", ".join([f"temperature {sampling.temperature:g}", *said])
-
-
 def _model(model: ModelFacts) -> str:
     return (
         f"{plain(model.name)} ({_digest(model.fingerprint)}), {_parameters(model.num_parameters)} "
@@ -61,21 +49,37 @@ def _model(model: ModelFacts) -> str:
 
 
 def _prompts(corpus: CorpusFacts) -> str:
-    places = [f.path for f in corpus.files] or list(corpus.sources)
-    options = [f"{plain(k)}={plain(str(v))}" for k, v in corpus.options.items() if v]
+    places = [_place(file) for file in corpus.files] or list(corpus.sources)
     return ", ".join(
         [
             f"{count(corpus.num_prompts)} from {listed([plain(p) for p in places], at_most=4)}",
             f"fingerprint {_digest(corpus.fingerprint)}",
-            *options,
+            *_options(corpus.options),
         ]
     )
 
 
-def _decoding(plan: Plan) -> str:
+def _place(file: SourceFile) -> str:
+    return file.path if file.revision is None else f"{file.path} at {file.revision}"
+
+
+def _options(options: CorpusOptions) -> list[str]:
+    """Those that are not what they are by default."""
+    chosen = ((one.name, getattr(options, one.name), one.default) for one in fields(options))
+    return [
+        f"{name}={plain(', '.join(value) if isinstance(value, tuple) else str(value))}"
+        for name, value, default in chosen
+        if value != default
+    ]
+
+
+def _decoding(plan: Plan, corpus: CorpusFacts) -> str:
     eos = ", ignoring EOS" if plan.ignore_eos else ""
     tokens = count(plan.max_new_tokens, "new token")
-    return f"{say_sampling(plan.sampling)}, up to {tokens}{eos}, seed {plan.seed}, concurrency 1"
+    used = corpus.samplings or ((plan.sampling, corpus.num_prompts),)
+    mixed = [f"{said} for {count(number, 'prompt')}" for said, number in used]
+    sampling = "; ".join(mixed) if len(mixed) > 1 else str(used[0][0])
+    return f"{sampling}, up to {tokens}{eos}, seed {plan.seed}, concurrency 1"
 
 
 def _machine(environment: Environment) -> str:

@@ -65,7 +65,7 @@ def _trial_row(trial: TrialRecord) -> tuple[str, ...]:
     finish = trial.finish_reason.value if trial.finish_reason else NOT_APPLICABLE
     return (
         plain(trial.key.prompt_id),
-        str(trial.key.turn),
+        str(trial.key.turn + 1),
         str(trial.key.repeat),
         plain(trial.key.arm),
         NOT_APPLICABLE if trial.num_emitted_tokens is None else str(trial.num_emitted_tokens),
@@ -91,7 +91,7 @@ def _time(value_s: float | None) -> str:
 
 def _title(trial: TrialRecord) -> Text:
     key = trial.key
-    place = f"prompt {plain(key.prompt_id)}, turn {key.turn}, repeat {key.repeat}"
+    place = f"prompt {plain(key.prompt_id)}, turn {key.turn + 1}, repeat {key.repeat}"
     return Text(f"{place}, {plain(key.arm)}, category {plain(trial.category)}", style="bold")
 
 
@@ -159,7 +159,7 @@ def _what_happened(block: BlockRecord, *, is_first: bool) -> str:
     if is_first:
         return "prefill"
     if block.truncated:
-        return "cut by EOS"
+        return "cut by EOS or a stop text"
     if not block.num_draft_tokens:
         return "nothing drafted"
     if block.num_accepted_tokens == block.num_draft_tokens:

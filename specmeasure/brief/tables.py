@@ -17,7 +17,13 @@ from specmeasure.brief.numbers import (
     speedup,
 )
 from specmeasure.records.decision import RuleFinding, RuleOutcome
-from specmeasure.records.estimates import ArmEstimates, Costs, Estimate, Losslessness
+from specmeasure.records.estimates import (
+    ArmEstimates,
+    Costs,
+    Estimate,
+    Losslessness,
+    SliceEstimates,
+)
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -91,9 +97,9 @@ def drafting_table(baseline: ArmEstimates, arms: Sequence[JoinedArm], notes: Foo
     return Table(columns=columns, rows=tuple(_drafting_row(arm, notes) for arm in estimated))
 
 
-def slice_table(arm: JoinedArm, notes: Footnotes) -> Table:
-    """One arm by category, with what the speed rule says of each alone."""
-    verdicts = {verdict.name: verdict.verdict.value for verdict in arm.decision.slices}
+def slice_table(arm: JoinedArm, parts: Sequence[SliceEstimates], notes: Footnotes) -> Table:
+    """One arm on slices of one axis, with what the speed rule says of each alone."""
+    verdicts = {(one.axis, one.name): one.verdict.value for one in arm.decision.slices}
     rows = tuple(
         (
             plain(part.name),
@@ -101,11 +107,12 @@ def slice_table(arm: JoinedArm, notes: Footnotes) -> Table:
             notes.cell(speedup, part.decode_speedup),
             notes.cell(rate, part.draft_acceptance_rate),
             notes.cell(quantity, part.mean_acceptance_length),
-            verdicts.get(part.name, NOT_APPLICABLE),
+            verdicts.get((part.axis, part.name), NOT_APPLICABLE),
         )
-        for part in arm.estimates.slices
+        for part in parts
     )
-    columns = ("Category", "Prompts", "Decode speedup", "Drafts accepted", "τ", "Alone")
+    axis = plain(parts[0].axis).capitalize() if parts else "Slice"
+    columns = (axis, "Prompts", "Decode speedup", "Drafts accepted", "τ", "Alone")
     return Table(columns=columns, rows=rows)
 
 

@@ -62,7 +62,13 @@ def run(
     top_k: opt.TopK = None,
     top_p: opt.TopP = None,
     ignore_eos: opt.IgnoreEos = False,
+    row_sampling: opt.AskedSampling = True,
     field: opt.Field = None,
+    response_field: opt.ResponseField = None,
+    category_field: opt.CategoryField = None,
+    slice_by: opt.SliceBy = None,
+    format: opt.Format = "auto",  # noqa: A002 - the option's name
+    text_split: opt.TextSplit = "auto",
     chat: opt.Chat = "auto",
     limit: opt.Limit = None,
     skip_bad_lines: opt.SkipBadLines = False,

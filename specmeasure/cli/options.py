@@ -16,7 +16,8 @@ def _option(name: str, *, help: str, panel: str, **bounds: float) -> Any:  # noq
 Prompts = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Files, folders or globs of prompts (jsonl, json, txt, also gzipped); - for stdin.",
+        help="Files, folders, globs or hf:org/name:split (jsonl, json, csv, tsv, parquet, arrow, "
+        "txt, also compressed); - for stdin.",
         show_default=False,
     ),
 ]
@@ -63,7 +64,51 @@ IgnoreEos = Annotated[
 
 Field = Annotated[
     str | None,
-    _option("--field", help="Path to the prompt in each row, e.g. body.text.", panel=CORPUS),
+    typer.Option(
+        "--field",
+        "--column",
+        help="Path to the prompt in each row, e.g. body.text; or a table's column.",
+        rich_help_panel=CORPUS,
+    ),
+]
+Tokenizer = Annotated[
+    str | None,
+    _option(
+        "--tokenizer", help="Folder or hub id of a tokenizer to count tokens with.", panel=MODELS
+    ),
+]
+ResponseField = Annotated[
+    str | None,
+    _option("--response-field", help="Path to the recorded response.", panel=CORPUS),
+]
+CategoryField = Annotated[
+    str | None, _option("--category-field", help="Path to the category.", panel=CORPUS)
+]
+SliceBy = Annotated[
+    list[str] | None,
+    _option(
+        "--slice-by", help="Path to a field to slice estimates by; may be repeated.", panel=CORPUS
+    ),
+]
+Format = Annotated[
+    str,
+    _option("--format", help="auto (by content), jsonl, json, csv, tsv or text.", panel=CORPUS),
+]
+TextSplit = Annotated[
+    str,
+    _option(
+        "--text-split",
+        help="Where prompts of a plain text end: auto, line, blank (line), file.",
+        panel=CORPUS,
+    ),
+]
+AskedSampling = Annotated[
+    bool,
+    _option(
+        "--row-sampling/--no-row-sampling",
+        help="Decode rows that name a temperature, stop, … as they ask.",
+        panel=DECODING,
+    ),
 ]
 Chat = Annotated[
     str,

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from specmeasure import api, demo
 from specmeasure.brief.console import summary_table
-from specmeasure.corpus.options import CorpusOptions
 from specmeasure.decide import override, read_policy
 from specmeasure.errors import RunInterrupted, UnusablePolicy, UsageError
+from specmeasure.records.corpus import CorpusOptions
 from specmeasure.records.decision import Policy
 from specmeasure.records.plan import ModelOptions, Plan, Sampling
 from specmeasure.records.trace import Trace
@@ -37,14 +37,18 @@ def start(context: typer.Context) -> tuple[Path, Trace]:
         request = api.Request(
             plan=_plan(asked, watchers),
             sources=tuple(asked["prompts"]),
-            options=CorpusOptions(
-                **{name: asked[name] for name in CorpusOptions.__dataclass_fields__}
-            ),
+            options=corpus_options(asked),
             policy=policy(context, Policy()),
             argv=tuple(sys.argv),
         )
         trace = api.start(request, folder, replace_run=asked["force"], watchers=watchers)
     return folder, trace
+
+
+def corpus_options(asked: dict[str, Any]) -> CorpusOptions:
+    """How to read the prompts, from parsed options."""
+    named = {name: asked[name] for name in CorpusOptions.__dataclass_fields__ if name in asked}
+    return CorpusOptions(**{**named, "slice_by": tuple(asked["slice_by"] or ())})
 
 
 def resume(context: typer.Context) -> tuple[Path, Trace]:
@@ -128,6 +132,7 @@ def _plan(asked: dict[str, Any], watchers: api.Watchers) -> Plan:
         num_repeats=asked["repeats"],
         seed=asked["seed"],
         ignore_eos=asked["ignore_eos"],
+        use_asked_sampling=asked["row_sampling"],
         include_text=asked["include_text"],
         options=ModelOptions(**options, num_threads=asked["threads"]),
     )

@@ -1,25 +1,8 @@
-"""Every prompt once and every id once, over all files."""
+"""Every id once, over all files."""
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-
-from specmeasure.corpus.reading import FileReading
-from specmeasure.records.corpus import Prompt, SkippedPrompt
-
-
-def make_distinct(readings: Sequence[FileReading]) -> list[FileReading]:
-    """Drop prompts that ask what an earlier one asked, then give each of the rest its own id."""
-    firsts: dict[str, Prompt] = {}  # by content hash
-    stems: dict[str, str] = {}  # of the file where the first one stands
-    for reading in readings:
-        for prompt in reading.prompts:
-            firsts.setdefault(prompt.content_hash, prompt)
-            stems.setdefault(prompt.content_hash, reading.source.stem)
-    names = unique_ids([first.prompt_id for first in firsts.values()], list(stems.values()))
-    ids = dict(zip(firsts, names, strict=True))
-    return [_keep_firsts(reading, firsts, ids) for reading in readings]
+from collections.abc import Iterator, Sequence
 
 
 def unique_ids(ids: Sequence[str], stems: Sequence[str]) -> list[str]:
@@ -49,18 +32,3 @@ def unique_ids(ids: Sequence[str], stems: Sequence[str]) -> list[str]:
 def _spell(name: str) -> Iterator[str]:
     yield name
     yield from (f"{name}#{count}" for count in itertools.count(2))
-
-
-def _keep_firsts(
-    reading: FileReading, firsts: Mapping[str, Prompt], ids: Mapping[str, str]
-) -> FileReading:
-    prompts: list[Prompt] = []
-    skipped = list(reading.skipped)
-    for prompt in reading.prompts:
-        content = prompt.content_hash
-        if firsts[content] is prompt:
-            prompts.append(replace(prompt, prompt_id=ids[content]))
-        else:
-            reason = f"duplicate of {ids[content]}"
-            skipped.append(SkippedPrompt(source=prompt.source, reason=reason))
-    return replace(reading, prompts=tuple(prompts), skipped=tuple(skipped))

@@ -3,7 +3,14 @@
 import os
 from pathlib import Path
 
-_PROMPT_SUFFIXES = {".jsonl", ".json", ".txt"}
+from specmeasure.corpus.compression import COMPRESSED_SUFFIXES
+
+_TEXT_SUFFIXES = {".jsonl", ".json", ".ndjson", ".txt", ".csv", ".tsv"}
+_TABLE_SUFFIXES = {".parquet", ".arrow", ".feather"}  # compressed inside, not outside
+PROMPT_FILES = (
+    ".jsonl, .json, .ndjson, .txt, .csv, .tsv (also .gz, .bz2, .xz, .zst), "
+    ".parquet, .arrow or .feather"
+)
 
 
 def visible_files(folder: Path) -> list[Path]:
@@ -20,8 +27,11 @@ def why_no_prompts(path: Path) -> str | None:
     """The reason to leave a file of a folder out, or None to read it."""
     if path.is_dir():
         return "a link to a folder is not followed"
-    if bare_suffix(path) not in _PROMPT_SUFFIXES:
-        return "not a .jsonl, .json or .txt file (also .gz)"
+    suffix = bare_suffix(path)
+    if suffix in _TABLE_SUFFIXES and suffix != path.suffix.lower():
+        return f"a compressed {suffix} file is not read"
+    if suffix not in _TEXT_SUFFIXES | _TABLE_SUFFIXES:
+        return f"not a file named {PROMPT_FILES}"
     return None if path.is_file() else "not a regular file"
 
 
@@ -30,13 +40,22 @@ def is_readme(path: Path) -> bool:
     return path.name.split(".")[0].lower() == "readme" and not path.is_dir()
 
 
+def bare_name(path: Path) -> str:
+    """The file's name without the suffix of a compression.
+
+    >>> bare_name(Path("data/HumanEval.jsonl.gz"))
+    'HumanEval.jsonl'
+    """
+    return path.stem if path.suffix.lower() in COMPRESSED_SUFFIXES else path.name
+
+
 def bare_suffix(path: Path) -> str:
-    """The suffix in lower case, without .gz.
+    """The suffix in lower case, without that of a compression.
 
     >>> bare_suffix(Path("HumanEval.JSONL.gz"))
     '.jsonl'
     """
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+    return Path(bare_name(path)).suffix.lower()
 
 
 def printable(path: Path) -> str:

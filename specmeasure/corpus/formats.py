@@ -1,80 +1,80 @@
-"""Which format a byte stream has: by its content first, by its name where content is ambiguous.
+"""Which format a source has: by its content first, by its name where content is ambiguous."""
 
-Lines end at a newline byte only: str.splitlines would also cut at U+2028 inside a JSON string.
-"""
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
-import io
-import itertools
-import json
-
+from specmeasure.corpus.columnar import find_columnar, read_columnar
 from specmeasure.corpus.foreign import refuse_foreign
-from specmeasure.corpus.json_rows import (
-    explain_json_error,
-    is_json,
-    read_json_document,
-    read_json_lines,
-)
+from specmeasure.corpus.json_documents import find_rows_field, read_document, read_maybe_document
+from specmeasure.corpus.json_rows import JSON_SUFFIXES, parse_json, read_json_lines
+from specmeasure.corpus.opening import HEAD_BYTES, Opened, open_source
 from specmeasure.corpus.problems import BadRow
-from specmeasure.corpus.rows import BOM, RowStream, decode_utf8
+from specmeasure.corpus.rows import BOM, RowStream
 from specmeasure.corpus.sources import Source
+from specmeasure.corpus.table_rows import read_table
 from specmeasure.corpus.text_rows import read_text
-from specmeasure.errors import UnreadableCorpus
+from specmeasure.records.corpus import CorpusOptions
 
-_HEAD_BYTES = 8192
-_JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
-
-
-def read_rows(stream: io.BufferedReader, source: Source) -> RowStream:
-    """Recognise the format and start reading; json lines are streamed, the rest is read whole."""
-    refuse_foreign(stream.peek(_HEAD_BYTES)[:_HEAD_BYTES], source)
-    opening = _read_opening(stream)  # blank lines, then the first filled one
-    first_line = opening[-1].removeprefix(BOM.encode()).strip()
-    if first_line.startswith(b"{") and is_json(first_line):
-        lines = itertools.chain(opening, stream)
-        return RowStream(format="jsonl", rows=read_json_lines(lines, source.name))
-    content = b"".join(opening) + stream.read()
-    if first_line.startswith((b"{", b"[")):
-        return _read_document(content, first_line, source)
-    return _read_lines(content, source)
+_TABLE_SUFFIXES = {".csv", ".tsv"}
 
 
-def _read_opening(stream: io.BufferedReader) -> list[bytes]:
-    opening: list[bytes] = []
-    for line in stream:
-        opening.append(line)
-        if line.removeprefix(BOM.encode()).strip():
-            return opening
-    return [*opening, b""]
+@contextmanager
+def rows_of(
+    source: Source, options: CorpusOptions, stdin: IO[bytes] | None = None
+) -> Iterator[RowStream]:
+    """The rows of one source, read one by one as they are asked for inside the block.
+
+    Raises:
+        UnreadableCorpus: bytes that are no prompts, here or while rows are read.
+    """
+    if source.dataset is not None:
+        from specmeasure.corpus.hub import read_dataset
+
+        yield read_dataset(source.dataset)
+        return
+    with open_source(source, stdin) as opened:
+        yield _read(opened, source, options)
 
 
-def _read_document(content: bytes, first_line: bytes, source: Source) -> RowStream:
-    """A JSON document, unless it turns out to be lines that only start like one."""
+def _read(opened: Opened, source: Source, options: CorpusOptions) -> RowStream:
+    columnar = find_columnar(opened.head)
+    if columnar is not None:
+        return read_columnar(opened, columnar, source.name)
+    refuse_foreign(opened.head, source)
+    found = _recognise(opened.head, source) if options.format == "auto" else options.format
+    match found:
+        case "jsonl":
+            rows = read_json_lines(opened.stream, source.name)
+            return RowStream(format="jsonl", rows=rows)
+        case "json":
+            return read_document(opened.stream, source.name)
+        case "csv" | "tsv":
+            return read_table(opened, source.name, options, is_tsv=found == "tsv")
+        case "text":
+            return read_text(opened, source.name, options.text_split)
+        case _:
+            return read_maybe_document(opened, source, options.text_split)
+
+
+def _recognise(head: bytes, source: Source) -> str:
+    """A format of CorpusOptions, or "maybe json" where only reading on can tell."""
+    opening = head.removeprefix(BOM.encode()).lstrip()
+    first_line, newline, following = opening.partition(b"\n")
+    if opening.startswith(b"{") and (newline or len(head) < HEAD_BYTES):
+        value = _parse(first_line)
+        if isinstance(value, dict):
+            is_alone = len(head) < HEAD_BYTES and not following.strip()
+            return "json" if is_alone and find_rows_field(value) else "jsonl"
+    if source.suffix in _TABLE_SUFFIXES and not opening[1:].lstrip().startswith(b"{"):
+        return source.suffix[1:]
+    if opening.startswith((b"{", b"[")):
+        return "maybe json"
+    return "jsonl" if source.suffix in JSON_SUFFIXES else "text"
+
+
+def _parse(line: bytes) -> object:
     try:
-        document = json.loads(decode_utf8(content))
-    except BadRow as problem:
-        if _looks_like_lines(problem, first_line, source):
-            return _read_lines(content, source)
-        raise UnreadableCorpus(f"{source.name}: {problem}") from problem
-    except (ValueError, RecursionError) as error:
-        if _looks_like_lines(error, first_line, source):
-            return _read_lines(content, source)
-        raise explain_json_error(error, source.name) from error
-    if isinstance(document, list) and not (
-        source.suffix in _JSON_SUFFIXES or any(isinstance(item, dict) for item in document)
-    ):
-        return _read_lines(content, source)  # a text file with a prompt such as "[1, 2, 3]"
-    return read_json_document(document, source.name)
-
-
-def _looks_like_lines(error: Exception, first_line: bytes, source: Source) -> bool:
-    if first_line.startswith(b"["):  # outside JSON files: "[INST] ...", or a log line
-        return source.suffix not in _JSON_SUFFIXES or str(error).startswith("Extra data")
-    return source.suffix == ".txt" or first_line != b"{"
-
-
-def _read_lines(content: bytes, source: Source) -> RowStream:
-    opens_object = content.removeprefix(BOM.encode()).lstrip().startswith(b"{")
-    if source.suffix in _JSON_SUFFIXES or (opens_object and source.suffix != ".txt"):
-        lines = read_json_lines(io.BytesIO(content), source.name)
-        return RowStream(format="jsonl", rows=lines)
-    return read_text(content, source.name)
+        return parse_json(line)
+    except (ValueError, RecursionError, BadRow):
+        return None

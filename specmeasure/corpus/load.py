@@ -2,29 +2,31 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import IO
 
-from specmeasure.corpus.distinct import make_distinct
-from specmeasure.corpus.options import CorpusOptions, check_options
-from specmeasure.corpus.reading import FileReading, read_file
-from specmeasure.corpus.sample import sample_prompts
-from specmeasure.corpus.sources import find_sources
+from specmeasure.corpus.distinct import unique_ids
+from specmeasure.corpus.intake import Intake
+from specmeasure.corpus.options import check_options
+from specmeasure.corpus.reading import read_source
+from specmeasure.corpus.sources import Source, find_sources
 from specmeasure.errors import UnreadableCorpus
-from specmeasure.records.corpus import Corpus, SkippedPrompt, SourceFile
+from specmeasure.records.corpus import Corpus, CorpusOptions, Dropped, Prompt
 
 _DEFAULTS = CorpusOptions()
 _MOST_REASONS = 5
 
 
 def load_corpus(
-    sources: Sequence[str],  # files, folders, globs, or "-" for stdin
+    sources: Sequence[str],  # files, folders, globs, datasets, or "-" for stdin
     options: CorpusOptions = _DEFAULTS,
     *,
     stdin: IO[bytes] | None = None,
 ) -> Corpus:
-    """All prompts of the sources in a fixed order, and a reason for each that is left out.
+    """The distinct prompts of the sources in a fixed order, or a sample of them.
 
-    Prompts beyond the limit are not listed as skipped: the user asked for fewer.
+    Prompts beyond the limit are not listed as dropped: the user asked for fewer.
 
     Raises:
         UnreadableCorpus: a source, a line or the whole that holds no prompt to replay.
@@ -32,24 +34,34 @@ def load_corpus(
     """
     check_options(options)
     found = find_sources(sources)
-    readings = make_distinct([read_file(source, options, stdin) for source in found.sources])
-    prompts = tuple(prompt for reading in readings for prompt in reading.prompts)
-    skipped = (*found.skipped, *(row for reading in readings for row in reading.skipped))
-    if not prompts:
-        raise _nothing_left(skipped)
-    if options.limit is not None:
-        prompts = sample_prompts(prompts, limit=options.limit, seed=options.seed)
-    return Corpus(prompts=prompts, skipped=skipped, files=tuple(map(_describe, readings)))
+    intake = Intake(options)
+    readings = [read_source(source, options, stdin, intake) for source in found.sources]
+    corpus = Corpus(
+        prompts=_with_unique_ids(intake.prompts()),
+        files=tuple(reading.file for reading in readings),
+        left_out=found.left_out,
+        sizes=tuple(intake.sizes.items()),
+        warnings=tuple(warning for reading in readings for warning in reading.warnings),
+    )
+    if not corpus.prompts:
+        raise _nothing_left(corpus.dropped)
+    return corpus
 
 
-def _describe(reading: FileReading) -> SourceFile:
-    return SourceFile(
-        path=reading.source.name, format=reading.format, num_prompts=len(reading.prompts)
+def _with_unique_ids(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+    stems = [Source(path=Path(prompt.source_file)).stem for prompt in prompts]
+    names = unique_ids([prompt.prompt_id for prompt in prompts], stems)
+    return tuple(
+        prompt if prompt.prompt_id == name else replace(prompt, prompt_id=name)
+        for prompt, name in zip(prompts, names, strict=True)
     )
 
 
-def _nothing_left(skipped: Sequence[SkippedPrompt]) -> UnreadableCorpus:
-    reasons = Counter(row.reason for row in skipped).most_common()
+def _nothing_left(dropped: Sequence[Dropped]) -> UnreadableCorpus:
+    counts = Counter[str]()
+    for one in dropped:
+        counts[one.reason] += one.num_rows
+    reasons = counts.most_common()
     shown = [f"{count} x {reason}" for reason, count in reasons[:_MOST_REASONS]]
     if reasons[_MOST_REASONS:]:
         shown.append(f"{sum(count for _, count in reasons[_MOST_REASONS:])} x other reasons")

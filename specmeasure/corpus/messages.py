@@ -1,9 +1,12 @@
-"""The value of a prompt field to a text or to messages, in any of the shapes datasets use."""
+"""What stands at a prompt's place to a text, ids or messages, in any shape that datasets use."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from specmeasure.corpus.fields import PromptField
+from specmeasure.corpus.paths import leaf
 from specmeasure.corpus.problems import BadRow, Unreplayable, json_type
+from specmeasure.corpus.shapes import Found
+from specmeasure.corpus.tools import read_extras
 from specmeasure.records.corpus import Message
 
 _SHAREGPT_ROLES = {
@@ -16,26 +19,60 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 _MESSAGE = 'Write {"role": ..., "content": ...}'
 
 
-def read_value(field: PromptField) -> str | tuple[Message, ...]:
-    """A string as it is, strings as user turns, objects as messages up to the last request."""
-    name, value = field.name, field.value
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Messages up to the last request, and the recorded answer to it."""
+
+    messages: tuple[Message, ...]
+    answer: str | None = None
+
+
+def read_value(found: Found) -> str | tuple[int, ...] | Talk:
+    """A string as it is, numbers as token ids, anything else as a talk.
+
+    Raises:
+        BadRow, Unreplayable: it is none of these.
+    """
+    name, value = found.field, found.value
     match value:
-        case str() if field.leaf not in {"messages", "conversations"}:
+        case str() if leaf(name) not in {"messages", "conversations"}:
             return value
         case []:
             raise Unreplayable("empty prompt")
-        case [str(text)] if field.leaf in {"prompt", "text"}:
+        case [str(text)] if leaf(name) in {"prompt", "text"}:
             return text
         case [str(), *_]:
-            return tuple(_read_turn(item, f"{name}[{i}]") for i, item in enumerate(value))
+            return Talk(tuple(_read_turn(turn, f"{name}[{i}]") for i, turn in enumerate(value)))
         case [dict(), *_]:
-            return _read_messages(value, field.name)
-        case [[dict(), *_] as first, *_]:  # BFCL: one list of messages for each turn
-            return _read_messages(first, f"{name}[0]")
-        case [int(), *_] | [[int(), *_], *_]:
-            found = f"field {name} holds numbers: token-id prompts are not read"
-            raise BadRow(found, "Write the prompt as text")
+            return _read_messages(value, name)
+        case [[dict(), *_], *_]:  # BFCL: one list of messages for each turn
+            return Talk(
+                tuple(
+                    message
+                    for i, turn in enumerate(value)
+                    for message in _read_messages(
+                        _require_list(turn, name), f"{name}[{i}]"
+                    ).messages
+                )
+            )
+        case [int() | float(), *_] | [[int() | float(), *_]]:
+            return _read_ids(value[0] if isinstance(value[0], list) else value, name)
     raise BadRow(f"field {name} is {json_type(value)} that is no prompt", _MESSAGE)
+
+
+def _read_ids(values: Sequence[object], name: str) -> tuple[int, ...]:
+    if not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
+        raise BadRow(
+            f"field {name} holds numbers that are no token ids",
+            "Write whole numbers from 0, or the prompt as text",
+        )
+    return tuple(values)  # type: ignore[arg-type]
+
+
+def _require_list(value: object, name: str) -> Sequence[object]:
+    if not isinstance(value, list):
+        raise BadRow(f"field {name} mixes lists and {json_type(value)}", _MESSAGE)
+    return value
 
 
 def _read_turn(turn: object, place: str) -> Message:
@@ -44,21 +81,33 @@ def _read_turn(turn: object, place: str) -> Message:
     return Message(role="user", content=turn)
 
 
-def _read_messages(values: Sequence[object], name: str) -> tuple[Message, ...]:
-    """All messages before the recorded answer, which is not read at all."""
+def _read_messages(values: Sequence[object], name: str) -> Talk:
     items = [_require_object(value, f"{name}[{i}]") for i, value in enumerate(values)]
     roles = [_read_role(item, f"{name}[{i}]") for i, item in enumerate(items)]
     if "user" not in roles:
         raise Unreplayable("no user message")
-    num_kept = max(i for i, role in enumerate(roles) if role != "assistant") + 1
+    num_kept = len(roles)
+    while roles[num_kept - 1] == "assistant":
+        num_kept -= 1
     first_user = roles.index("user")
     # ShareGPT talks were cut into pieces, so that some open with an answer.
     is_sharegpt = "from" in items[0] or name.endswith("conversations")
-    return tuple(
-        Message(role=roles[i], content=_read_content(items[i], f"{name}[{i}]"))
-        for i in range(num_kept)
-        if not (is_sharegpt and roles[i] == "assistant" and i < first_user)
+    return Talk(
+        tuple(
+            _read_message(items[i], roles[i], f"{name}[{i}]")
+            for i in range(num_kept)
+            if not (is_sharegpt and roles[i] == "assistant" and i < first_user)
+        ),
+        _recorded_answer(items[num_kept:]),
     )
+
+
+def _recorded_answer(items: Sequence[Mapping[str, object]]) -> str | None:
+    """The last messages where one text is the whole answer; what is no text is not replayed."""
+    contents = [item.get("content", item.get("value")) for item in items]
+    if len(contents) != 1 or not isinstance(contents[0], str):
+        return None
+    return contents[0] or None
 
 
 def _require_object(value: object, place: str) -> Mapping[str, object]:
@@ -68,23 +117,35 @@ def _require_object(value: object, place: str) -> Mapping[str, object]:
 
 
 def _read_role(item: Mapping[str, object], place: str) -> str:
-    if "role" not in item and "from" in item:
+    role = item.get("role")
+    if role is None and "from" in item:
         speaker = str(item["from"]).lower()
         if speaker not in _SHAREGPT_ROLES:
             known = ", ".join(_SHAREGPT_ROLES)
             raise BadRow(f"{place}.from is no known speaker", f"Use one of {known}")
         return _SHAREGPT_ROLES[speaker]
-    role = item.get("role")
+    if role is None and ("text" in item or "texts" in item):
+        return "user"  # AIPerf leaves it out
     if not isinstance(role, str) or not role:
         raise BadRow(f"{place} has no role", _MESSAGE)
     return role
 
 
+def _read_message(item: Mapping[str, object], role: str, place: str) -> Message:
+    content = item.get("content")
+    if isinstance(content, str) and len(item) == 2:
+        return Message(role=role, content=content)
+    extras = read_extras(item)
+    if content is None and extras is not None and "tool_calls" in extras:
+        return Message(role=role, content="", extras=extras)
+    return Message(role=role, content=_read_content(item, place), extras=extras)
+
+
 def _read_content(item: Mapping[str, object], place: str) -> str:
-    if item.get("tool_calls") or item.get("function_call"):
-        raise Unreplayable(f"{place} calls a tool; only text is replayed")
-    key = "content" if "content" in item else "value"
+    key = next((name for name in ("content", "text", "texts") if name in item), "value")
     content = item.get(key)
+    if item.get("image") or item.get("images"):
+        raise Unreplayable(f"{place} holds an image; only text is replayed")
     if isinstance(content, list):
         # vLLM and llama.cpp join text parts with a newline for templates that want a string.
         return "\n".join(_read_part(p, f"{place}.{key}[{i}]") for i, p in enumerate(content))

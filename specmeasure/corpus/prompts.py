@@ -1,80 +1,157 @@
-"""A row to a Prompt: its id and category, and whether it is sent as a chat or as a text."""
+"""A row to its prompts: ids, categories, and whether each is sent as a chat or as a text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from specmeasure.corpus.fields import PromptField, find_field
-from specmeasure.corpus.messages import read_value
-from specmeasure.corpus.options import CorpusOptions
+from specmeasure.corpus.answers import read_answers
+from specmeasure.corpus.asked import read_asked
+from specmeasure.corpus.messages import Talk, read_value
+from specmeasure.corpus.paths import follow
 from specmeasure.corpus.problems import BadRow, Undecidable, Unreplayable
 from specmeasure.corpus.rows import Row
-from specmeasure.records.corpus import Message, Prompt
+from specmeasure.corpus.shapes import Found, find_prompts
+from specmeasure.corpus.tools import read_tools
+from specmeasure.records.corpus import CorpusOptions, Message, Prompt
 
-_IDS = ("id", "question_id", "task_id", "custom_id", "prompt_id")
+_IDS = ("id", "question_id", "task_id", "custom_id", "prompt_id", "session_id")
+_CATEGORIES = ("category", "query_category")
+_NO_LABEL = "none"
 
 
-def choose_field(row: Row, path: str | None) -> PromptField:
-    """Where the prompt stands in this row; a line of plain text is a field named text."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent:
+    """A prompt's content as it is sent: one of these."""
+
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    token_ids: tuple[int, ...] | None = None
+
+
+def find_in_row(row: Row, options: CorpusOptions) -> list[Found]:
+    """Where the prompts of this row stand; a line of plain text is a field named text."""
     if isinstance(row.value, BadRow):
         raise row.value
     if isinstance(row.value, str):
-        return PromptField(name="text", value=row.value)
-    return find_field(row.value, path)
+        return [Found(shape="", field="text", value=row.value)]
+    return find_prompts(row.value, options.field)
 
 
-def read_prompt(row: Row, field: PromptField, *, stem: str, options: CorpusOptions) -> Prompt:
-    """The prompt of a row, or BadRow, Unreplayable, Undecidable; its id may still collide."""
-    sent = _as_sent(read_value(field), field, options)
+def read_prompt(row: Row, found: Found, *, stem: str, options: CorpusOptions) -> Prompt:
+    """One prompt, or BadRow, Unreplayable, Undecidable; its id may still collide."""
     fields = row.value if isinstance(row.value, dict) else {}
+    content = read_value(found)
+    sent = _as_sent(content, found, options)
     prompt = Prompt(
-        prompt_id=_name(fields, _IDS) or f"{stem}-{row.number:04d}",
-        category=_name(fields, ("category",)) or stem,
+        prompt_id=(_name(fields, _IDS) or f"{stem}-{row.number:04d}") + found.suffix,
+        category=_category(fields, options) or stem,
         source=row.source,
-        messages=() if isinstance(sent, str) else sent,
-        text=sent if isinstance(sent, str) else None,
+        messages=sent.messages,
+        text=sent.text,
+        token_ids=sent.token_ids,
+        tools=read_tools(found.request),
+        references=_references(fields, content, found, options),
+        asked=read_asked(found.request),
+        labels=tuple((path, _label(fields, path)) for path in options.slice_by),
     )
     _require_unicode(prompt)
     return prompt
 
 
 def _as_sent(
-    content: str | tuple[Message, ...], field: PromptField, options: CorpusOptions
-) -> str | tuple[Message, ...]:
+    content: str | tuple[int, ...] | Talk, found: Found, options: CorpusOptions
+) -> "_Sent":
     """The same words as a chat or as a text: as the field suggests, or as the user says."""
-    asked = [content] if isinstance(content, str) else _user_texts(content)
-    if not any(text.strip() for text in asked):
-        raise Unreplayable("empty prompt")
-    is_chat = options.chat == "chat" or (options.chat == "auto" and field.is_chat)
+    if isinstance(content, tuple):
+        return _Sent(token_ids=content)
     if isinstance(content, str):
-        return (Message(role="user", content=content),) if is_chat else content
+        system = found.system if isinstance(found.system, str) else None
+        wants_chat = found.is_chat or system is not None
+        if options.chat == "completion" or (options.chat == "auto" and not wants_chat):
+            return _Sent(text=_filled(content))
+        content = _asked(content, system)
+    messages = content.messages
+    _filled("".join(message.content for message in messages if message.role == "user"))
     if options.chat != "completion":
-        return content
-    if len(content) > 1:
+        return _Sent(messages=messages)
+    if len(messages) > 1:
         raise Undecidable(
-            f"a chat of {len(content)} messages cannot be sent as a completion. "
+            f"a chat of {len(messages)} messages cannot be sent as a completion. "
             f"Pass --chat auto, or leave multi-turn and system-prompt chats out."
         )
-    return content[0].content
+    return _Sent(text=messages[0].content)
 
 
-def _user_texts(messages: Sequence[Message]) -> list[str]:
-    return [message.content for message in messages if message.role == "user"]
+def _asked(text: str, system: str | None) -> Talk:
+    opening = () if system is None else (Message(role="system", content=system),)
+    return Talk((*opening, Message(role="user", content=text)))
 
 
-def _name(fields: Mapping[str, object], names: Sequence[str]) -> str | None:
-    """The first of the fields that holds a usable name: a number or a filled string."""
-    for value in map(fields.get, names):
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
-            return str(value)
+def _filled(text: str) -> str:
+    if not text or text.isspace():
+        raise Unreplayable("empty prompt")
+    return text
+
+
+def _references(
+    fields: Mapping[str, object],
+    content: str | tuple[int, ...] | Talk,
+    found: Found,
+    options: CorpusOptions,
+) -> tuple[str, ...]:
+    if options.response_field is not None:
+        return read_answers(follow(fields, options.response_field))
+    if isinstance(content, Talk) and content.answer is not None:
+        return (content.answer,)
+    return read_answers(found.answer)
+
+
+def _category(fields: Mapping[str, object], options: CorpusOptions) -> str | None:
+    if options.category_field is not None:
+        return _spoken(follow(fields, options.category_field))
+    return _name(fields, _CATEGORIES)
+
+
+def _label(fields: Mapping[str, object], path: str) -> str:
+    value = follow(fields, path)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _spoken(value) or _NO_LABEL
+
+
+def _name(fields: Mapping[str, object], names: tuple[str, ...]) -> str | None:
+    """The first of the fields that holds a usable name."""
+    return next((said for name in names if (said := _spoken(fields.get(name)))), None)
+
+
+def _spoken(value: object) -> str | None:
+    """A number or a filled string as a name."""
+    if isinstance(value, str):
+        return value if value and not value.isspace() else None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
     return None
 
 
 def _require_unicode(prompt: Prompt) -> None:
     """JSON can escape half a surrogate pair, which no tokenizer and no report can encode."""
-    texts = [prompt.text or "", *(m.role + m.content for m in prompt.messages)]
     try:
-        "".join([prompt.prompt_id, prompt.category, *texts]).encode()
+        for text in _texts(prompt):
+            text.encode()
     except UnicodeEncodeError as error:
         raise BadRow(
             "a string holds half a surrogate pair, which is not Unicode text",
             "Write the whole pair or the character itself",
         ) from error
+
+
+def _texts(prompt: Prompt) -> Iterator[str]:
+    yield prompt.prompt_id
+    yield prompt.category
+    yield from (label for _, label in prompt.labels)
+    yield prompt.text or ""
+    yield prompt.tools or ""
+    yield from prompt.asked.stop
+    for message in prompt.messages:
+        yield message.role
+        yield message.content
+        yield message.extras or ""

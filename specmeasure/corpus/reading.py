@@ -1,76 +1,129 @@
-"""One file to its prompts, with everything that was left out of it."""
+"""One source to its prompts, with everything that was left out of it."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import IO
 
-from specmeasure.corpus.formats import read_rows
-from specmeasure.corpus.options import CorpusOptions
+from specmeasure.corpus.asked import not_replayed
+from specmeasure.corpus.formats import rows_of
+from specmeasure.corpus.intake import Intake
 from specmeasure.corpus.problems import BadRow, Undecidable, Unreplayable
-from specmeasure.corpus.prompts import choose_field, read_prompt
+from specmeasure.corpus.prompts import find_in_row, read_prompt
 from specmeasure.corpus.rows import Row
-from specmeasure.corpus.sources import Source, open_source
+from specmeasure.corpus.sources import Source
 from specmeasure.errors import UnreadableCorpus
-from specmeasure.records.corpus import Prompt, SkippedPrompt
+from specmeasure.records.corpus import CorpusOptions, Dropped, Prompt, SourceFile
+
+_FIRST_PLACES = 5
+_MOST_REASONS = 100  # of one file; what follows is counted together
+
+
+@dataclass(slots=True)
+class DroppedCounts:
+    """How often and where first, by reason."""
+
+    _counts: Counter[str] = field(default_factory=Counter)
+    _places: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, place: str) -> None:
+        if reason not in self._counts and len(self._counts) >= _MOST_REASONS:
+            reason = "another reason"
+        self._counts[reason] += 1
+        places = self._places.setdefault(reason, [])
+        if len(places) < _FIRST_PLACES:
+            places.append(place)
+
+    @property
+    def num_rows(self) -> int:
+        return self._counts.total()
+
+    def records(self) -> tuple[Dropped, ...]:
+        return tuple(
+            Dropped(reason=reason, num_rows=count, places=tuple(self._places[reason]))
+            for reason, count in self._counts.items()
+        )
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one source was made of."""
+
+    num_rows: int = 0
+    num_prompts: int = 0
+    known: Counter[tuple[str, str]] = field(default_factory=Counter)  # shape and field
+    ignored: Counter[str] = field(default_factory=Counter)  # parameters that are not replayed
+    dropped: DroppedCounts = field(default_factory=DroppedCounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileReading:
-    """What one file gave; ids may collide and prompts repeat until all files are read."""
+    """What a source gave, and what a reader of the brief should know about it."""
 
-    source: Source
-    format: str  # e.g. "jsonl, field turns"
-    prompts: tuple[Prompt, ...]
-    skipped: tuple[SkippedPrompt, ...]
+    file: SourceFile
+    warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowReading:
-    """The prompt of one row and the field it stood in; plain text has no field."""
-
-    prompt: Prompt
-    field: str | None
-
-
-def read_file(source: Source, options: CorpusOptions, stdin: IO[bytes] | None) -> FileReading:
-    """All prompts of a file in order; the first bad row ends it unless bad rows are skipped."""
-    with open_source(source, stdin) as stream:
-        rows = read_rows(stream, source)
-        readings = [read_row(row, source.stem, options) for row in rows.rows]
-    if not readings:
+def read_source(
+    source: Source, options: CorpusOptions, stdin: IO[bytes] | None, intake: Intake
+) -> FileReading:
+    """Offer all prompts of a source; the first bad row ends it unless bad rows are skipped."""
+    tally = _Tally()
+    with rows_of(source, options, stdin) as stream:
+        for row in stream.rows:
+            tally.num_rows += 1
+            for prompt in _prompts_of(row, source.stem, options, tally):
+                tally.num_prompts += 1
+                intake.offer(prompt)
+    for place in intake.duplicates():
+        tally.num_prompts -= 1
+        tally.dropped.add("duplicate", place)
+    if not tally.num_rows:
         raise UnreadableCorpus(f"{source.name}: it is empty. Put prompts into it or leave it out.")
-    kept = [reading for reading in readings if isinstance(reading, RowReading)]
-    fields = list(dict.fromkeys(reading.field for reading in kept if reading.field))
     return FileReading(
-        source=source,
-        format=", ".join([rows.format, *_describe_fields(fields)]),
-        prompts=tuple(reading.prompt for reading in kept),
-        skipped=tuple(reading for reading in readings if isinstance(reading, SkippedPrompt)),
+        file=SourceFile(
+            path=source.name,
+            format=", ".join([stream.format, *_describe(tally.known)]),
+            num_rows=tally.num_rows,
+            num_prompts=tally.num_prompts,
+            dropped=tally.dropped.records(),
+            revision=stream.revision,
+        ),
+        warnings=tuple(
+            f"{count} prompts of {source.name} set {name}, which is not replayed."
+            for name, count in tally.ignored.items()
+        ),
     )
 
 
-def read_row(row: Row, stem: str, options: CorpusOptions) -> RowReading | SkippedPrompt:
-    """The prompt of a row or why it has none; UnreadableCorpus with its place where it is bad."""
+def _prompts_of(row: Row, stem: str, options: CorpusOptions, tally: _Tally) -> list[Prompt]:
+    """The prompts of a row; UnreadableCorpus with its place where it is bad."""
     try:
-        field = choose_field(row, options.field)
-        prompt = read_prompt(row, field, stem=stem, options=options)
+        found = find_in_row(row, options)
+        prompts = [read_prompt(row, one, stem=stem, options=options) for one in found]
     except Unreplayable as problem:
-        return SkippedPrompt(source=row.source, reason=str(problem))
+        tally.dropped.add(str(problem), row.source)
+        return []
     except Undecidable as problem:
         raise UnreadableCorpus(f"{row.source}: {problem}") from problem
     except BadRow as problem:
-        if options.skip_bad_lines:
-            return SkippedPrompt(source=row.source, reason=problem.found)
-        raise UnreadableCorpus(
-            f"{row.source}: {problem.found}. {problem.remedy}, or pass --skip-bad-lines."
-        ) from problem
-    return RowReading(prompt=prompt, field=None if isinstance(row.value, str) else field.name)
+        if not options.skip_bad_lines:
+            raise UnreadableCorpus(
+                f"{row.source}: {problem.found}. {problem.remedy}, or pass --skip-bad-lines."
+            ) from problem
+        tally.dropped.add(problem.found, row.source)
+        return []
+    if not isinstance(row.value, str):
+        for one in found:
+            tally.known[one.shape, one.field.partition("[")[0]] += 1
+            tally.ignored.update(not_replayed(one.request))
+    return prompts
 
 
-def _describe_fields(fields: list[str]) -> list[str]:
-    match fields:
-        case []:
-            return []
-        case [field]:
-            return [f"field {field}"]
-        case _:
-            return [f"fields {' and '.join(fields)}"]
+def _describe(known: Counter[tuple[str, str]]) -> list[str]:
+    """Shapes by their names; where a field alone was recognised, by the field's."""
+    shapes = list(dict.fromkeys(shape for shape, _ in known if shape))
+    fields = list(dict.fromkeys(name for shape, name in known if not shape))
+    said = [" and ".join(shapes)] if shapes else []
+    if fields:
+        said.append(f"field{'s' if len(fields) > 1 else ''} {' and '.join(fields)}")
+    return said

@@ -7,26 +7,43 @@ from collections.abc import Mapping, Sequence
 from specmeasure.records.corpus import Prompt
 
 
-def sample_prompts(prompts: Sequence[Prompt], *, limit: int, seed: int) -> tuple[Prompt, ...]:
+def sample_prompts(
+    prompts: Sequence[Prompt],
+    *,
+    limit: int,
+    seed: int,
+    sizes: Mapping[str, int] | None = None,
+) -> tuple[Prompt, ...]:
     """At most `limit` prompts, in their order, each category by its share.
 
     Which prompts of a category stay depends on the seed and on what they ask, not on their file
     or place: the same prompts in another order give the same sample.
+
+    Args:
+        prompts: to choose from.
+        limit: most prompts to keep.
+        seed: of the draws.
+        sizes: prompts of each category in the corpus that these stand for; None: these are all.
     """
     if limit >= len(prompts):
         return tuple(prompts)
     places: defaultdict[str, list[int]] = defaultdict(list)
     for place, prompt in enumerate(prompts):
         places[prompt.category].append(place)
-    quotas = allot_quotas({category: len(group) for category, group in places.items()}, limit)
+    quotas = _reachable(sizes, {name: len(group) for name, group in places.items()}, limit)
+    draws = [draw(prompt.content_hash, seed) for prompt in prompts]
     kept = [
         place
         for category, group in places.items()
-        for place in sorted(group, key=lambda place: _draw(prompts[place], seed))[
-            : quotas[category]
-        ]
+        for place in sorted(group, key=lambda place: draws[place])[: quotas[category]]
     ]
     return tuple(prompts[place] for place in sorted(kept))
+
+
+def draw(content_hash: str, seed: int) -> int:
+    """A pseudo-random rank, 64 bits, that no other prompt has a say in."""
+    digest = hashlib.blake2b(content_hash.encode(), digest_size=8, salt=seed.to_bytes(16, "big"))
+    return int.from_bytes(digest.digest(), "big")
 
 
 def allot_quotas(sizes: Mapping[str, int], limit: int) -> dict[str, int]:
@@ -59,6 +76,21 @@ def _largest_remainder(sizes: Mapping[str, int], limit: int) -> dict[str, int]:
     return seats
 
 
-def _draw(prompt: Prompt, seed: int) -> str:
-    """A pseudo-random rank that no other prompt has a say in."""
-    return hashlib.sha256(f"{seed}\0{prompt.content_hash}".encode()).hexdigest()
+def _reachable(
+    sizes: Mapping[str, int] | None, available: Mapping[str, int], limit: int
+) -> dict[str, int]:
+    """Quotas by the whole corpus; what a category cannot fill goes to the others."""
+    if sizes is None:
+        return allot_quotas(available, limit)
+    quotas = dict.fromkeys(available, 0)
+    open_sizes = {name: max(sizes.get(name, 0), size) for name, size in available.items()}
+    while open_sizes:
+        left = limit - sum(quotas[name] for name in quotas if name not in open_sizes)
+        allotted = allot_quotas(open_sizes, min(left, sum(open_sizes.values())))
+        short = [name for name, quota in allotted.items() if quota > available[name]]
+        if not short:
+            return {**quotas, **allotted}
+        for name in short:
+            quotas[name] = available[name]
+            del open_sizes[name]
+    return quotas

@@ -1,17 +1,17 @@
-"""Files, folders, globs and "-" to open byte streams. Knows names and compression, not formats."""
+"""Files, folders, globs, "-" and "hf:" names to sources. Knows names, not what they hold."""
 
 import glob
-import gzip
-import io
-import sys
-import zlib
+import itertools
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+from specmeasure.corpus.dataset_names import DatasetName, is_dataset_name, parse_dataset_name
 from specmeasure.corpus.folders import (
+    PROMPT_FILES,
+    bare_name,
     bare_suffix,
     is_readme,
     printable,
@@ -19,34 +19,39 @@ from specmeasure.corpus.folders import (
     why_no_prompts,
 )
 from specmeasure.errors import UnreadableCorpus
-from specmeasure.records.corpus import SkippedPrompt
+from specmeasure.records.corpus import Dropped
 
-_GZIP_MAGIC = b"\x1f\x8b"
+_MOST_PLACES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One file to read, or stdin."""
+    """One file to read, one split of a dataset, or stdin."""
 
-    path: Path | None  # None is stdin
+    path: Path | None = None
+    dataset: DatasetName | None = None  # stdin has neither
 
     @property
     def name(self) -> str:
-        """The path as the user wrote it, printable whatever its bytes."""
+        """The source as the user wrote it, printable whatever its bytes."""
+        if self.dataset is not None:
+            return self.dataset.word
         return "stdin" if self.path is None else printable(self.path)
 
     @property
     def stem(self) -> str:
-        """The file's name without .gz and one suffix more.
+        """The file's name without its suffixes, or the dataset's own name.
 
         >>> Source(path=Path("data/HumanEval.jsonl.gz")).stem
         'HumanEval'
         """
-        return Path(self.name.removesuffix(".gz")).stem
+        if self.dataset is not None:
+            return self.dataset.stem
+        return self.name if self.path is None else Path(bare_name(Path(self.name))).stem
 
     @property
     def suffix(self) -> str:
-        """Lower case, without .gz; "" for stdin."""
+        """Lower case, without that of a compression; "" for what has no file name."""
         return "" if self.path is None else bare_suffix(self.path)
 
 
@@ -55,58 +60,73 @@ class FoundSources:
     """What the user's words stand for: files to read and files left out."""
 
     sources: tuple[Source, ...]
-    skipped: tuple[SkippedPrompt, ...]
+    left_out: tuple[Dropped, ...]  # files of folders that hold no prompts, by reason
 
 
 def find_sources(words: Sequence[str]) -> FoundSources:
-    """Each file once: in the order of the words, sorted inside a folder or a glob."""
+    """Each source once: in the order of the words, sorted inside a folder or a glob."""
     if not words:
         raise UnreadableCorpus(
-            "no prompts were given. Pass a file, a folder, a glob, or - (stdin)."
+            "no prompts were given. Pass a file, a folder, a glob, a dataset (hf:org/name:split) "
+            "or - (stdin)."
         )
-    sources: dict[Path | None, Source] = {}
-    skipped: dict[Path, SkippedPrompt] = {}
+    sources: dict[str, Source] = {}
+    reasons: dict[str, str] = {}
+    places: dict[str, str] = {}
     for word in words:
+        if word == "-" or is_dataset_name(word):
+            sources.setdefault(word, _read_word(word))
+            continue
         for path, reason in _match(word).items():
-            if path is None or reason is None:
-                sources.setdefault(path and path.resolve(), Source(path=path))
+            real = os.path.realpath(path)
+            if reason is None:
+                sources.setdefault(real, Source(path=path))
             else:
-                skipped[path.resolve()] = SkippedPrompt(source=printable(path), reason=reason)
-    left_out = tuple(row for path, row in skipped.items() if path not in sources)
-    return FoundSources(sources=tuple(sources.values()), skipped=left_out)
+                reasons[real] = reason
+                places[real] = printable(path)
+    unread = [real for real in reasons if real not in sources]
+    return FoundSources(
+        sources=tuple(sources.values()),
+        left_out=_count([(reasons[real], places[real]) for real in unread]),
+    )
 
 
 @contextmanager
-def open_source(source: Source, stdin: IO[bytes] | None) -> Iterator[io.BufferedReader]:
-    """The decompressed bytes; gzip is known by its magic, not by its name."""
-    with _explain_reading(source.name), _open_raw(source, stdin) as raw:
-        if raw.peek(2)[:2] == _GZIP_MAGIC:
-            unzipped: io.BufferedReader = io.BufferedReader(gzip.GzipFile(fileobj=raw))
-            with unzipped:
-                yield unzipped
-        else:
-            yield raw
+def explain_reading(name: str) -> Iterator[None]:
+    """What the system refuses becomes an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UnreadableCorpus(
+            f"{name}: cannot be read ({error.strerror or type(error).__name__}). "
+            f"Check the file and its permissions."
+        ) from error
 
 
-def _open_raw(source: Source, stdin: IO[bytes] | None) -> io.BufferedReader:
-    if source.path is not None:
-        return source.path.open("rb")
-    # A copy: a reader wrapped around stdin would close it for everyone.
-    return io.BufferedReader(io.BytesIO((sys.stdin.buffer if stdin is None else stdin).read()))
+def _read_word(word: str) -> Source:
+    return Source() if word == "-" else Source(dataset=parse_dataset_name(word))
 
 
-def _match(word: str) -> dict[Path | None, str | None]:
+def _count(
+    rows: list[tuple[str, str]],  # reason and place
+) -> tuple[Dropped, ...]:
+    by_reason = itertools.groupby(sorted(rows, key=lambda row: row[0]), lambda row: row[0])
+    found = {reason: [place for _, place in group] for reason, group in by_reason}
+    return tuple(
+        Dropped(reason=reason, num_rows=len(places), places=tuple(places[:_MOST_PLACES]))
+        for reason, places in found.items()
+    )
+
+
+def _match(word: str) -> dict[Path, str | None]:
     """The files that a word stands for, each with the reason to leave it out, if any."""
-    if word == "-":
-        return {None: None}
-    with _explain_reading(word):
-        paths = _expand(word)
-        files: dict[Path | None, str | None] = {}
-        for path in paths:
+    with explain_reading(word):
+        files: dict[Path, str | None] = {}
+        for path in _expand(word):
             files.update(_list_files(path))
     if all(files.values()):
         raise UnreadableCorpus(
-            f"{word}: no .jsonl, .json or .txt file (also .gz) among {len(files)} files. "
+            f"{word}: no file named {PROMPT_FILES} among {len(files)} files. "
             f"Pass another folder, or export the prompts as jsonl."
         )
     return files
@@ -130,22 +150,7 @@ def _expand(word: str) -> list[Path]:
     return paths
 
 
-def _list_files(path: Path) -> dict[Path | None, str | None]:
+def _list_files(path: Path) -> dict[Path, str | None]:
     if path.is_dir():
         return {inner: why_no_prompts(inner) for inner in visible_files(path)}
     return {path: None}
-
-
-@contextmanager
-def _explain_reading(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UnreadableCorpus(
-            f"{name}: the gzip data is damaged or cut off. Copy or download the file again."
-        ) from error
-    except OSError as error:
-        raise UnreadableCorpus(
-            f"{name}: cannot be read ({error.strerror or type(error).__name__}). "
-            f"Check the file and its permissions."
-        ) from error

@@ -12,32 +12,13 @@ import torch
 from torch import Tensor
 
 from specmeasure.decode.clock import Clock
+from specmeasure.decode.stopping import Stopping
 from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import BlockRecord, FinishReason
 from specmeasure.speculate.proposal import CachedModel, Proposal, Proposer
 from specmeasure.speculate.verify import Verdict, verify_strictly
 
 Verify = Callable[..., Verdict]  # verify_strictly's signature
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopping:
-    """When a trial ends."""
-
-    max_new_tokens: int
-    eos_ids: frozenset[int]  # empty: only the budget ends it
-    num_speculative_tokens: int = 0  # K
-
-    def num_drafts(self, num_emitted: int) -> int:
-        """Drafts worth asking for: the target's own token always fits the budget."""
-        return min(self.num_speculative_tokens, self.max_new_tokens - num_emitted - 1)
-
-    def cut(self, tokens: Sequence[int]) -> int:
-        """How many of these tokens the user receives: up to and with the first EOS."""
-        for place, token in enumerate(tokens):
-            if token in self.eos_ids:
-                return place + 1
-        return len(tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +92,9 @@ class Decoder:
         ready = clock.mark()
         passes = [_Pass(verdict, 1, 0, (prefilled, ready), (started, prefilled))]
         emitted = list(verdict.tokens)
+        cut = stopping.cut((), emitted)
 
-        while len(emitted) < stopping.max_new_tokens and emitted[-1] not in stopping.eos_ids:
+        while cut.reason is None:
             context_length = len(prompt_ids) + len(emitted) - 1
             begun = clock.mark()
             last = torch.tensor(emitted[-1:], device=self.device)  # now, while no draft is queued
@@ -125,18 +107,19 @@ class Decoder:
             target.rollback(proposal.num_tokens - verdict.num_accepted)
             if proposer:
                 proposer.commit(verdict.num_accepted, verdict.next_token)
-            num_emitted = stopping.cut(verdict.tokens)
-            emitted += verdict.tokens[:num_emitted]
+            cut = stopping.cut(emitted, verdict.tokens)
+            emitted += verdict.tokens[: cut.num_tokens]
             passes.append(
-                _Pass(verdict, num_emitted, context_length, (begun, drafted), (drafted, verified))
+                _Pass(
+                    verdict, cut.num_tokens, context_length, (begun, drafted), (drafted, verified)
+                )
             )
         finished = clock.mark()
 
-        ended_by_eos = emitted[-1] in stopping.eos_ids
         return Decoded(
             blocks=tuple(one.record(clock) for one in passes),
             token_ids=tuple(emitted),
-            finish_reason=FinishReason.EOS if ended_by_eos else FinishReason.BUDGET,
+            finish_reason=cut.reason,
             ttft_s=clock.seconds(started, ready),
             decode_s=clock.seconds(ready, finished),
         )

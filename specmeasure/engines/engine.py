@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.plan import Arm
+from specmeasure.records.plan import Arm, DecodeSettings
 from specmeasure.records.trace import Audit, ModelFacts, Observation
 
 
@@ -24,7 +24,9 @@ class Engine(Protocol):
     def context_limit(self, arm: Arm) -> int | None:
         """Most tokens, prompt and answer, that the arm's models can hold; None: no limit known."""
 
-    def observe(self, context_ids: Sequence[int], arm: Arm, *, seed: int) -> Observation:
+    def observe(
+        self, context_ids: Sequence[int], arm: Arm, settings: DecodeSettings
+    ) -> Observation:
         """Decode once and record every block."""
 
     def audit(self, context_ids: Sequence[int], token_ids: Sequence[int]) -> Audit:

@@ -1,16 +1,18 @@
 """In-process decoding of transformers models: our loop, their forwards."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
-import jinja2
 import psutil
 import torch
 
 from specmeasure.decode.cache import CachedCausalLM, check_rollback
 from specmeasure.decode.clock import clock_for
-from specmeasure.decode.loop import Decoder, Stopping
+from specmeasure.decode.loop import Decoder
+from specmeasure.decode.stopping import Stopping, StopTexts
 from specmeasure.decode.teacher import audit_greedy
+from specmeasure.engines.chat import ChatTokenizer
 from specmeasure.engines.loading import (
     fingerprint,
     load_model,
@@ -20,11 +22,11 @@ from specmeasure.engines.loading import (
     refuse_other_vocabulary,
 )
 from specmeasure.engines.threads import pick_num_threads
-from specmeasure.errors import OutOfMemory, UnreadableCorpus
+from specmeasure.errors import OutOfMemory
 from specmeasure.proposers.draft_model import DraftModelProposer
 from specmeasure.proposers.ngram import NgramProposer
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.plan import Arm, Plan
+from specmeasure.records.plan import Arm, DecodeSettings, Plan, Sampling
 from specmeasure.records.trace import Audit, ModelFacts, Observation
 from specmeasure.speculate.proposal import Proposer
 
@@ -40,7 +42,7 @@ class TransformersEngine:
         drafts: dict[str, CachedCausalLM],  # by name
     ) -> None:
         self._plan = plan
-        self._tokenizer = tokenizer
+        self._chat = ChatTokenizer(tokenizer)
         self._target = target
         self._drafts = drafts
         self._device = self._target.device
@@ -53,9 +55,6 @@ class TransformersEngine:
             device=self._device,
         )
         self._eos_ids = _eos_ids(self._target.model, tokenizer)
-        self._proposers: dict[str, Proposer] = {}
-        for arm in plan.speculative_arms:
-            self._proposers[arm.name] = self._proposer(arm)
         self.models = (
             _facts(plan.target, target),
             *(_facts(name, draft) for name, draft in drafts.items()),
@@ -91,34 +90,15 @@ class TransformersEngine:
         return cls(plan, tokenizer, target, dict(zip(_drafts_of(plan), drafts, strict=True)))
 
     def context_ids(self, prompt: Prompt, replies: Sequence[str]) -> list[int]:
-        """Chats go through the template; completion prompts stay raw. BOS is never doubled."""
-        if prompt.text is not None:
-            return self._without_double_bos(self._tokenizer(prompt.text)["input_ids"])
-        messages: list[dict[str, str]] = []
-        for place, turn in enumerate(prompt.turns[: len(replies) + 1]):
-            messages += [{"role": one.role, "content": one.content} for one in turn]
-            if place < len(replies):
-                messages.append({"role": "assistant", "content": replies[place]})
-        if self._tokenizer.chat_template is None:
-            text = "\n".join(message["content"] for message in messages)
-            return self._without_double_bos(self._tokenizer(text)["input_ids"])
-        try:
-            text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        except jinja2.TemplateError as error:
-            raise UnreadableCorpus(
-                f"{prompt.source}: the target's chat template refuses these messages: {error}"
-            ) from error
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._without_double_bos(ids)
+        """See ``ChatTokenizer``."""
+        return self._chat.context_ids(prompt, replies)
 
     def reply_text(self, token_ids: Sequence[int]) -> str:
         """The answer without its end-of-sequence token, other special tokens kept."""
         ids = list(token_ids)
         if ids and ids[-1] in self._eos_ids:
             ids.pop()
-        return str(self._tokenizer.decode(ids))
+        return self._chat.text(ids)
 
     def context_limit(self, arm: Arm) -> int | None:
         """The smallest ``max_position_embeddings`` of the arm's models."""
@@ -128,24 +108,26 @@ class TransformersEngine:
         ]
         return min((limit for limit in limits if limit), default=None)
 
-    def observe(self, context_ids: Sequence[int], arm: Arm, *, seed: int) -> Observation:
+    def observe(
+        self, context_ids: Sequence[int], arm: Arm, settings: DecodeSettings
+    ) -> Observation:
         """Decode once with the arm's proposer.
 
         Raises:
             OutOfMemory: with the context length that did not fit.
         """
-        self._generator.manual_seed(seed)
+        self._generator.manual_seed(settings.seed)
         if self._device.type == "cuda":
             for index in range(torch.cuda.device_count()):
                 torch.cuda.reset_peak_memory_stats(index)
         try:
-            decoded = self._decoder.decode(
-                self._proposers.get(arm.name), context_ids, self._stopping(arm)
+            decoded = replace(self._decoder, sampling=settings.sampling).decode(
+                self._proposer(arm, settings.sampling), context_ids, self._stopping(arm, settings)
             )
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 f"{arm.name}: a prompt of {len(context_ids)} tokens with up to "
-                f"{self._plan.max_new_tokens} new ones does not fit: {str(error).splitlines()[0]} "
+                f"{settings.max_new_tokens} new ones does not fit: {str(error).splitlines()[0]} "
                 "Lower --max-new-tokens or the dtype, or leave long prompts out."
             ) from error
         used = self._models_of(arm)
@@ -168,18 +150,24 @@ class TransformersEngine:
     def _models_of(self, arm: Arm) -> list[CachedCausalLM]:
         return [self._target, *([self._drafts[arm.draft]] if arm.draft else [])]
 
-    def _stopping(self, arm: Arm) -> Stopping:
+    def _stopping(self, arm: Arm, settings: DecodeSettings) -> Stopping:
+        texts = settings.stop
         return Stopping(
-            max_new_tokens=self._plan.max_new_tokens,
+            max_new_tokens=settings.max_new_tokens,
+            stop_texts=(
+                StopTexts(texts=texts, detokenise=self._chat.plain_text) if texts else None
+            ),
             eos_ids=frozenset() if self._plan.ignore_eos else self._eos_ids,
             num_speculative_tokens=arm.num_speculative_tokens,
         )
 
-    def _proposer(self, arm: Arm) -> Proposer:
+    def _proposer(self, arm: Arm, sampling: Sampling) -> Proposer | None:
+        if arm.is_baseline:
+            return None
         if arm.draft is not None:
             return DraftModelProposer(
                 self._drafts[arm.draft],
-                self._plan.sampling,
+                sampling,
                 generator=self._generator,
                 device=self._device,
             )
@@ -189,12 +177,6 @@ class TransformersEngine:
             )
         raise ValueError(f"arm {arm.name!r} has no way to draft")
 
-    def _without_double_bos(self, ids: list[int]) -> list[int]:
-        bos = self._tokenizer.bos_token_id
-        while bos is not None and ids[:2] == [bos, bos]:
-            ids = ids[1:]
-        return ids
-
     def _peak_memory_bytes(self) -> int:
         if self._device.type == "cuda":
             devices = range(torch.cuda.device_count())
@@ -203,7 +185,7 @@ class TransformersEngine:
 
     def _set_up_warnings(self) -> tuple[str, ...]:
         warnings = []
-        if self._tokenizer.chat_template is None:
+        if not self._chat.has_chat_template:
             warnings.append(
                 "The target's tokenizer has no chat template: messages of chats are joined by "
                 "newlines."

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from specmeasure.records.estimates import Losslessness, Unmeasured
-from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import SuspectToken, TrialRecord
 
 NOISE_FACTOR = 2  # an argmax can move by at most twice the largest logit difference
@@ -14,10 +13,10 @@ def is_near_tie(suspect: SuspectToken) -> bool:
     return suspect.delta <= NOISE_FACTOR * suspect.noise
 
 
-def losslessness(trials: Sequence[TrialRecord], sampling: Sampling) -> Losslessness | Unmeasured:
-    """Classify one arm's audited trials."""
+def losslessness(trials: Sequence[TrialRecord]) -> Losslessness | Unmeasured:
+    """Classify one arm's audited trials; sampled ones are counted, not classified."""
     audited = [(trial, trial.audit) for trial in trials if trial.audit is not None]
-    if not sampling.is_greedy:
+    if trials and not any(trial.sampling.is_greedy for trial in trials):
         return Unmeasured(
             reason="only greedy runs are audited token by token; sampled answers differ by chance"
         )
@@ -31,6 +30,7 @@ def losslessness(trials: Sequence[TrialRecord], sampling: Sampling) -> Losslessn
     worst = max(suspects, key=lambda suspect: suspect.delta, default=None)
     return Losslessness(
         num_trials=len(audited),
+        num_sampled=sum(not (trial.failed or trial.sampling.is_greedy) for trial in trials),
         num_identical=num_identical,
         num_near_tie=len(audited) - num_identical - len(divergent),
         num_divergent=len(divergent),

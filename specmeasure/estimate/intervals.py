@@ -23,6 +23,28 @@ Statistic = Callable[..., float]  # of per-prompt arrays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """An estimate with its standard error, from which intervals of any level follow."""
+
+    value: float
+    standard_error: float
+    num_prompts: int
+    num_effective_prompts: float | None = None  # Kish's, where few may dominate; None: alike
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom; one at least, so that bounds stay finite."""
+        return max(1.0, (self.num_effective_prompts or self.num_prompts) - 1)
+
+    def p_value(self, against: float) -> float:
+        """The chance of an estimate as far from ``against``, were that true (Student's t)."""
+        if self.standard_error == 0:
+            return float(self.value == against)
+        statistic = abs(self.value - against) / self.standard_error
+        return float(2 * stats.t.sf(statistic, self.degrees))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Intervals:
     """How intervals are made."""
 
@@ -40,17 +62,30 @@ class Intervals:
         Student's t on the delete-one-prompt jackknife's standard error (Tukey 1958). No bound
         lies below 0: everything estimated here is a rate, a ratio or a time.
         """
+        found = self.spread(statistic, *arrays)
+        return self.around(found) if isinstance(found, Spread) else found
+
+    def around(self, found: Spread) -> Interval:
+        """The interval at this level; no bound lies below 0."""
+        reach = float(stats.t.ppf((1 + self.level) / 2, found.degrees) * found.standard_error)
+        return self._interval(
+            found.value, max(0.0, found.value - reach), found.value + reach, found.num_prompts
+        )
+
+    def spread(self, statistic: Statistic, *arrays: Floats) -> Spread | Unmeasured:
+        """The jackknife's standard error of a smooth function of sums."""
         num_prompts = len(arrays[0])
         if num_prompts < MIN_PROMPTS:
             return too_few(num_prompts)
-        value = float(statistic(*arrays))
         left_out = np.array(
             [statistic(*(np.delete(one, place) for one in arrays)) for place in range(num_prompts)]
         )
         squares = float(((left_out - left_out.mean()) ** 2).sum())
-        error = np.sqrt((num_prompts - 1) / num_prompts * squares)
-        reach = float(stats.t.ppf((1 + self.level) / 2, num_prompts - 1) * error)
-        return self._interval(value, max(0.0, value - reach), value + reach, num_prompts)
+        return Spread(
+            value=float(statistic(*arrays)),
+            standard_error=float(np.sqrt((num_prompts - 1) / num_prompts * squares)),
+            num_prompts=num_prompts,
+        )
 
     def ratio(self, numerators: Floats, denominators: Floats) -> Estimate:
         """Σ numerators / Σ denominators; prompts with nothing to count are left out."""

@@ -2,37 +2,22 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from specmeasure.errors import InsufficientEvidence
 from specmeasure.estimate import acceptance, latency
 from specmeasure.estimate.drift import losslessness
 from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.pairing import Pairs, by_prompt, pair_trials
+from specmeasure.estimate.slices import slice_arms
 from specmeasure.records.estimates import (
     ArmEstimates,
     Estimate,
     Estimates,
-    SliceEstimates,
     Unmeasured,
 )
 from specmeasure.records.plan import BASELINE_AGAIN, Arm
 from specmeasure.records.trace import Manifest, Trace, TrialRecord
-
-
-@dataclass(frozen=True, slots=True)
-class _Pairs:
-    """Trials of an arm and of the baseline on the same contexts, grouped by prompt."""
-
-    baseline: list[list[TrialRecord]]
-    arm: list[list[TrialRecord]]
-
-    def of_category(self, category: str) -> "_Pairs":
-        rows = [
-            (base, arm)
-            for base, arm in zip(self.baseline, self.arm, strict=True)
-            if arm[0].category == category
-        ]
-        return _Pairs([base for base, _ in rows], [arm for _, arm in rows])
 
 
 def estimate(trace: Trace, intervals: Intervals) -> Estimates:
@@ -56,8 +41,18 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
     for trial in trace.trials:
         if not trial.failed:
             acceptance.refuse_uneven_sums(trial)
+    pairs = {
+        arm.name: pair_trials(by_arm[baseline.name], by_arm[arm.name])
+        for arm in plan.speculative_arms
+    }
+    most_drafts = {arm.name: arm.num_speculative_tokens for arm in plan.arms}
+    slices = slice_arms(pairs, most_drafts, intervals)
     candidates = [
-        _arm_estimates(arm, by_arm, trace.manifest, intervals) for arm in plan.speculative_arms
+        replace(
+            _arm_estimates(arm, by_arm, pairs[arm.name], trace.manifest, intervals),
+            slices=slices[arm.name],
+        )
+        for arm in plan.speculative_arms
     ]
     return Estimates(
         num_prompts=len(answered),
@@ -74,7 +69,7 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
 def _noise_floor(
     baseline: Sequence[TrialRecord], again: Sequence[TrialRecord], intervals: Intervals
 ) -> Estimate:
-    pairs = _pair(baseline, again)
+    pairs = pair_trials(baseline, again)
     if not pairs.arm:
         return Unmeasured(reason="the run has no second baseline (A/A) arm")
     return latency.decode_speedup(
@@ -85,13 +80,13 @@ def _noise_floor(
 def _arm_estimates(
     arm: Arm,
     by_arm: Mapping[str, Sequence[TrialRecord]],
+    pairs: Pairs,
     manifest: Manifest,
     intervals: Intervals,
 ) -> ArmEstimates:
     plan = manifest.plan
     baseline, trials = by_arm[plan.arms[0].name], by_arm[arm.name]
     alone = _alone(arm, trials, manifest, intervals)
-    pairs = _pair(baseline, trials)
     if not pairs.arm:
         nothing = Unmeasured(reason="no trial of this arm succeeded beside the baseline")
         return replace(
@@ -105,7 +100,7 @@ def _arm_estimates(
             end_to_end_speedup=nothing,
             median_prompt_speedup=nothing,
             share_slower=nothing,
-            losslessness=losslessness(trials, plan.sampling),
+            losslessness=losslessness(trials),
             costs=nothing,
         )
     base, spent = latency.times(pairs.baseline), latency.times(pairs.arm)
@@ -131,8 +126,7 @@ def _arm_estimates(
         end_to_end_speedup=latency.end_to_end_speedup(base, spent, intervals),
         median_prompt_speedup=latency.median_prompt_speedup(base, spent, intervals),
         share_slower=latency.share_slower(base, spent, intervals),
-        slices=_slices(arm, pairs, intervals, len(plan.speculative_arms)),
-        losslessness=losslessness(trials, plan.sampling),
+        losslessness=losslessness(trials),
         costs=latency.costs(
             [trial for row in pairs.baseline for trial in row],
             [trial for row in pairs.arm for trial in row],
@@ -145,7 +139,7 @@ def _alone(
 ) -> ArmEstimates:
     """What an arm's own trials say, without a partner."""
     answered = [trial for trial in trials if not trial.failed]
-    rows = _by_prompt(answered)
+    rows = by_prompt(answered)
     spent = latency.times(rows)
     nothing = Unmeasured(reason="no trial of this arm succeeded")
     return ArmEstimates(
@@ -159,50 +153,8 @@ def _alone(
         ttft_s=intervals.median(spent.ttft_s) if rows else nothing,
         tpot_s=latency.tpot(spent, intervals) if rows else nothing,
         memory_bytes=_memory_bytes(answered),
-        losslessness=losslessness(trials, manifest.plan.sampling) if arm.is_baseline else None,
+        losslessness=losslessness(trials) if arm.is_baseline else None,
     )
-
-
-def _slices(
-    arm: Arm, pairs: _Pairs, intervals: Intervals, num_arms: int
-) -> tuple[SliceEstimates, ...]:
-    categories = list(dict.fromkeys(trials[0].category for trials in pairs.arm))
-    look = intervals.corrected(len(categories) * num_arms)
-    slices = []
-    for category in categories:
-        part = pairs.of_category(category)
-        counts = acceptance.count_acceptance(part.arm, arm.num_speculative_tokens)
-        slices.append(
-            SliceEstimates(
-                name=category,
-                num_prompts=len(part.arm),
-                decode_speedup=latency.decode_speedup(
-                    latency.times(part.baseline), latency.times(part.arm), look
-                ),
-                mean_acceptance_length=acceptance.mean_acceptance_length(counts, look),
-                draft_acceptance_rate=acceptance.draft_acceptance_rate(counts, look),
-            )
-        )
-    return tuple(slices)
-
-
-def _pair(baseline: Sequence[TrialRecord], trials: Sequence[TrialRecord]) -> _Pairs:
-    """Keep contexts that both answered."""
-    base = {_context(trial): trial for trial in baseline if not trial.failed}
-    both = [trial for trial in trials if not trial.failed and _context(trial) in base]
-    rows = _by_prompt(both)
-    return _Pairs([[base[_context(trial)] for trial in row] for row in rows], rows)
-
-
-def _context(trial: TrialRecord) -> tuple[str, int, int]:
-    return trial.key.prompt_id, trial.key.turn, trial.key.repeat
-
-
-def _by_prompt(trials: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
-    rows: dict[str, list[TrialRecord]] = defaultdict(list)
-    for trial in trials:
-        rows[trial.key.prompt_id].append(trial)
-    return list(rows.values())
 
 
 def _memory_bytes(trials: Sequence[TrialRecord]) -> int | None:

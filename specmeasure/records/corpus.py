@@ -4,8 +4,25 @@ A corpus knows text and roles, not tokens: tokenizers come later.
 """
 
 import hashlib
-import json
+import re
 from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusOptions:
+    """How rows become prompts and how many of them are kept."""
+
+    field: str | None = None  # path to the prompt in each row: "a.b", "a[0].b"; a table's column
+    response_field: str | None = None  # path to the recorded response
+    category_field: str | None = None  # path to the category
+    slice_by: tuple[str, ...] = ()  # paths to more fields that estimates are sliced by
+    format: Literal["auto", "jsonl", "json", "csv", "tsv", "text"] = "auto"
+    text_split: Literal["auto", "line", "blank", "file"] = "auto"  # where a text's prompts end
+    chat: Literal["auto", "chat", "completion"] = "auto"  # how a plain prompt string is sent
+    limit: int | None = None  # most prompts to keep: a seeded sample, stratified by category
+    seed: int = 0
+    skip_bad_lines: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +31,29 @@ class Message:
 
     role: str  # "system", "user", "assistant", "tool", or what the file says
     content: str
+    extras: str | None = None  # JSON object of what a chat template also reads: tool_calls, name, …
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedSampling:
+    """How a row itself wants to be decoded; None leaves it to the plan."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()  # texts that end the answer
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and self.temperature < 0:
+            raise ValueError(f"temperature {self.temperature} is below 0")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p {self.top_p} is not in (0, 1]")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k {self.top_k} is below 1")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"max_tokens {self.max_tokens} is below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +66,32 @@ class Prompt:
 
     prompt_id: str
     category: str
-    source: str  # "file:line", for messages to the user
+    source: str  # "file:line" or "file[index]", for messages to the user
     messages: tuple[Message, ...] = ()  # empty for a completion prompt
-    text: str | None = None  # a completion prompt; None for a chat
+    text: str | None = None  # a completion prompt
+    token_ids: tuple[int, ...] | None = None  # a completion prompt that was tokenised before
+    tools: str | None = None  # JSON array of the functions offered, in OpenAI's form
+    references: tuple[str, ...] = ()  # recorded responses, to the first turns to decode
+    asked: AskedSampling = AskedSampling()
+    language: str | None = None  # ISO 639-1; None: not detected, or not asked for
+    labels: tuple[tuple[str, str], ...] = ()  # more fields to slice by, with their values
 
     def __post_init__(self) -> None:
-        if bool(self.messages) == (self.text is not None):
-            raise ValueError("a prompt is either a chat or a completion text")
+        if [bool(self.messages), self.text is not None, self.token_ids is not None].count(
+            True
+        ) != 1:
+            raise ValueError("a prompt is a chat, a completion text or token ids")
         if self.messages and self.messages[-1].role == "assistant":
             raise ValueError("a chat to decode does not end with the assistant")
+
+    @property
+    def source_file(self) -> str:
+        """The file alone.
+
+        >>> Prompt(prompt_id="1", category="c", source="a:b/c.jsonl:17", text="t").source_file
+        'a:b/c.jsonl'
+        """
+        return re.sub(r"(:\d+|\[\d+\])$", "", self.source)
 
     @property
     def turns(self) -> tuple[tuple[Message, ...], ...]:
@@ -55,35 +112,69 @@ class Prompt:
 
     @property
     def content_hash(self) -> str:
-        """A digest of what is asked, blind to id, category and place."""
-        body = self.text if self.text is not None else [(m.role, m.content) for m in self.messages]
-        return hashlib.sha256(json.dumps(body).encode()).hexdigest()
+        """A digest of what is asked and how, blind to id, category, place and recorded answers."""
+        digest = hashlib.blake2b(digest_size=16)
+        for message in self.messages:
+            for part in (message.role, message.content, message.extras or ""):
+                digest.update(part.encode())
+                digest.update(b"\0")
+        if self.text is not None:
+            digest.update(b"text\0" + self.text.encode())
+        if self.token_ids is not None:
+            digest.update(b"ids\0" + repr(self.token_ids).encode())
+        if self.tools is not None:
+            digest.update(b"tools\0" + self.tools.encode())
+        if self.asked != _NOTHING_ASKED:
+            digest.update(b"asked\0" + repr(self.asked).encode())
+        return digest.hexdigest()
+
+
+_NOTHING_ASKED = AskedSampling()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SkippedPrompt:
-    """A prompt that is not replayed."""
+class Dropped:
+    """Rows, files or prompts that are not replayed, for one reason."""
 
-    source: str
     reason: str
+    num_rows: int
+    places: tuple[str, ...]  # the first few, "file:line"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """One file that was read and how it was understood."""
+    """One file, or one split of a dataset, that was read and how it was understood."""
 
     path: str
-    format: str  # e.g. "jsonl, field 'turns'"
-    num_prompts: int
+    format: str  # e.g. "jsonl, OpenAI chat", "csv, field question"
+    num_rows: int
+    num_prompts: int  # kept, before any sampling
+    dropped: tuple[Dropped, ...] = ()
+    revision: str | None = None  # of a dataset on a hub
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """All prompts to replay, in order, and all that were left out."""
+    """The prompts to replay, in order, and all that was left out.
+
+    Where a limit was asked for, ``prompts`` are a seeded sample of ``sizes``.
+    """
 
     prompts: tuple[Prompt, ...]
-    skipped: tuple[SkippedPrompt, ...] = ()
     files: tuple[SourceFile, ...] = ()
+    left_out: tuple[Dropped, ...] = ()  # files of folders that hold no prompts
+    sizes: tuple[tuple[str, int], ...] = ()  # prompts of each category before sampling
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def dropped(self) -> tuple[Dropped, ...]:
+        """Everything left out, of all files."""
+        return (*self.left_out, *(reason for file in self.files for reason in file.dropped))
+
+    @property
+    def num_prompts(self) -> int:
+        """Prompts before sampling."""
+        return sum(size for _, size in self.sizes)
 
     @property
     def fingerprint(self) -> str:

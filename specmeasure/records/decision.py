@@ -47,6 +47,7 @@ class RuleFinding:
 class SliceVerdict:
     """What the speed rule says of one slice alone."""
 
+    axis: str
     name: str
     verdict: Verdict
 

@@ -41,6 +41,7 @@ class Losslessness:
     worst_delta: float | None  # logits; of divergent trials, or else of near-ties; None: no suspect
     worst_noise: float | None  # at the same token
     divergent_prompts: tuple[str, ...]  # "prompt/turn at token i", at most 10
+    num_sampled: int = 0  # answers that were drawn by chance and cannot be audited one by one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +65,10 @@ class Costs:
 class SliceEstimates:
     """One arm on one slice of the traffic."""
 
+    axis: str  # category, source, language, length, turn, sampling or a field of the user's
     name: str
     num_prompts: int
-    decode_speedup: Estimate  # level corrected for the number of slices and arms
+    decode_speedup: Estimate  # at its Holm level over all slices and arms
     mean_acceptance_length: Estimate
     draft_acceptance_rate: Estimate
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from specmeasure.records.corpus import AskedSampling
+
 
 class Method(StrEnum):
     """How an arm drafts."""
@@ -61,6 +63,31 @@ class Sampling:
     def is_greedy(self) -> bool:
         return self.temperature == 0
 
+    def __str__(self) -> str:
+        """How the target picks tokens.
+
+        >>> str(Sampling(temperature=0.7, top_p=0.9))
+        'temperature 0.7, top-p 0.9'
+        """
+        if self.is_greedy:
+            return "greedy"
+        limits = [("top-k", self.top_k), ("top-p", self.top_p)]
+        said = [f"{name} {value:g}" for name, value in limits if value is not None]
+        return ", ".join([f"temperature {self.temperature:g}", *said])
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeSettings:
+    """How one prompt is decoded: the plan's settings, with what the prompt itself asks for."""
+
+    sampling: Sampling = GREEDY
+    max_new_tokens: int = 128
+    stop: tuple[str, ...] = ()  # texts that end the answer
+    seed: int = 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
@@ -81,11 +108,12 @@ class Plan:
 
     target: str
     arms: tuple[Arm, ...]  # baseline first
-    sampling: Sampling = Sampling()
+    sampling: Sampling = GREEDY
     max_new_tokens: int = 128
     num_repeats: int = 1
     seed: int = 0
     ignore_eos: bool = False
+    use_asked_sampling: bool = True  # rows that ask for a temperature, a stop, … get it
     include_text: bool = False
     options: ModelOptions = ModelOptions()
 
@@ -97,6 +125,23 @@ class Plan:
             raise ValueError("the first arm is the baseline")
         if self.max_new_tokens < 1 or self.num_repeats < 1:
             raise ValueError("max_new_tokens and num_repeats are at least 1")
+
+    def settings_for(self, asked: AskedSampling) -> DecodeSettings:
+        """What a row asks for, the plan for what it leaves open; never more tokens than planned."""
+        if not self.use_asked_sampling:
+            asked = AskedSampling()
+        temperature = self.sampling.temperature if asked.temperature is None else asked.temperature
+        is_greedy = temperature == 0
+        return DecodeSettings(
+            sampling=Sampling(
+                temperature=temperature,
+                top_k=None if is_greedy else asked.top_k or self.sampling.top_k,
+                top_p=None if is_greedy else asked.top_p or self.sampling.top_p,
+            ),
+            max_new_tokens=min(self.max_new_tokens, asked.max_tokens or self.max_new_tokens),
+            stop=asked.stop,
+            seed=self.seed if asked.seed is None else asked.seed,
+        )
 
     @property
     def speculative_arms(self) -> tuple[Arm, ...]:

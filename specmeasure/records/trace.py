@@ -7,15 +7,16 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from specmeasure.records.corpus import SkippedPrompt, SourceFile
+from specmeasure.records.corpus import CorpusOptions, Dropped, SourceFile
 from specmeasure.records.decision import Policy
-from specmeasure.records.plan import Plan, TrialKey
+from specmeasure.records.plan import GREEDY, Plan, Sampling, TrialKey
 
 
 class FinishReason(StrEnum):
     """Why a trial stopped emitting."""
 
     EOS = "eos"
+    STOP = "stop"  # a text that the prompt names
     BUDGET = "budget"  # max_new_tokens
 
 
@@ -33,7 +34,7 @@ class BlockRecord:
     context_length: int  # tokens the target had processed before this pass
     draft_s: float
     verify_s: float
-    truncated: bool = False  # cut by EOS inside its accepted drafts: right-censored
+    truncated: bool = False  # cut by EOS or a stop text inside its accepted drafts: right-censored
     draft_ids: tuple[int, ...] | None = None  # kept with --include-text only
     emitted_ids: tuple[int, ...] | None = None
 
@@ -101,7 +102,8 @@ class TrialRecord:
     """One trial as the trace keeps it: ids are hashed unless text is kept."""
 
     key: TrialKey
-    category: str
+    labels: dict[str, str]  # slices the prompt belongs to: category, source, language, fields
+    sampling: Sampling = GREEDY
     error: str | None = None  # set: the trial failed and nothing below is known
     num_prompt_tokens: int | None = None
     num_emitted_tokens: int | None = None
@@ -120,6 +122,10 @@ class TrialRecord:
     @property
     def failed(self) -> bool:
         return self.error is not None
+
+    @property
+    def category(self) -> str:
+        return self.labels["category"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,11 +160,12 @@ class CorpusFacts:
     """The corpus of a run, without its text."""
 
     sources: tuple[str, ...]  # as given, made absolute
-    options: dict[str, str | int | bool | None]
+    options: CorpusOptions
     fingerprint: str
-    num_prompts: int
+    num_prompts: int  # replayed
     files: tuple[SourceFile, ...]
-    skipped: tuple[SkippedPrompt, ...]
+    dropped: tuple[Dropped, ...]  # of all files, and prompts that the models cannot hold
+    samplings: tuple[tuple[Sampling, int], ...] = ()  # with the number of prompts of each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

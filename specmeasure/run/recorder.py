@@ -5,15 +5,17 @@ what it needs of a half-finished turn, and checks that the answer is the one rec
 """
 
 import hashlib
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from specmeasure.engines.engine import Engine
 from specmeasure.errors import OutOfMemory, SpecmeasureError, UnreadableCorpus
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.plan import Arm, Plan, TrialKey
+from specmeasure.records.plan import Arm, DecodeSettings, Plan, TrialKey
 from specmeasure.records.trace import Audit, Observation, TrialRecord
 from specmeasure.run.schedule import group_order
 
@@ -47,10 +49,12 @@ class Recorder:
 
     def warm_up(self, prompts: Sequence[Prompt]) -> None:
         """Decode a middling and the longest prompt with every arm; nothing is kept."""
-        by_length = sorted((self.engine.context_ids(prompt, []) for prompt in prompts), key=len)
-        for ids in (by_length[len(by_length) // 2], by_length[-1]):
+        contexts = [(self.engine.context_ids(prompt, []), prompt.asked) for prompt in prompts]
+        contexts.sort(key=lambda context: len(context[0]))
+        for ids, asked in (contexts[len(contexts) // 2], contexts[-1]):
+            settings = self.plan.settings_for(asked)
             for arm in self.plan.arms:
-                unless_it_fails(partial(self.engine.observe, ids, arm, seed=0))
+                unless_it_fails(partial(self.engine.observe, ids, arm, settings))
 
     def record(self, prompts: Sequence[Prompt]) -> None:
         """Run the plan over these prompts, in order."""
@@ -70,18 +74,22 @@ class Recorder:
             if key not in self.recorded:
                 self.journal.add_trial(group.trial(key, arm))
             self.on_trial(key)
-        audits = group.audits() if self.plan.sampling.is_greedy else {}
+        audits = group.audits() if self._settings(group.prompt).sampling.is_greedy else {}
         if audits:
             self.journal.add_audits(audits)
         return group.reply() if group.turn + 1 < len(group.prompt.turns) else None
 
     def _is_open(self, prompt: Prompt, turn: int) -> bool:
         """Whether a trial of this turn is missing, or its audit."""
+        is_greedy = self._settings(prompt).sampling.is_greedy
         return any(
             (trial := self.recorded.get(key)) is None
-            or (self.plan.sampling.is_greedy and trial.audit is None and not trial.failed)
+            or (is_greedy and trial.audit is None and not trial.failed)
             for key in self._keys(prompt, turn)
         )
+
+    def _settings(self, prompt: Prompt) -> DecodeSettings:
+        return self.plan.settings_for(prompt.asked)
 
     def _keys(self, prompt: Prompt, turn: int) -> list[TrialKey]:
         return [
@@ -105,17 +113,19 @@ class _Turn:
         self._answers: dict[TrialKey, tuple[int, ...]] = {}
         self._failed: set[TrialKey] = set()
         self._arms = {arm.name: arm for arm in recorder.plan.arms}
+        self._settings = recorder.plan.settings_for(prompt.asked)
 
     def trial(self, key: TrialKey, arm: Arm) -> TrialRecord:
         """Decode once; a failure of this prompt is a row with its error."""
-        seen = unless_it_fails(partial(self._observe, key, arm))
+        seen = self._unless_it_fails(partial(self._observe, key, arm))
         if isinstance(seen, Observation):
             self._answers[key] = seen.token_ids
             return self._record(key, seen)
         self._failed.add(key)
         return TrialRecord(
             key=key,
-            category=self.prompt.category,
+            labels=_labels(self.prompt),
+            sampling=self._settings.sampling,
             error=seen.reason,
         )
 
@@ -134,7 +144,7 @@ class _Turn:
             if answer is None:
                 continue
             if answer not in seen:
-                seen[answer] = unless_it_fails(partial(self._audit, answer))
+                seen[answer] = self._unless_it_fails(partial(self._audit, answer))
             audit = seen[answer]
             if isinstance(audit, Audit):
                 difference = _first_difference(answer, baseline)
@@ -167,12 +177,15 @@ class _Turn:
             earlier = self._recorder.recorded.get(key)
             if earlier is None or earlier.failed:
                 return None
-            again = unless_it_fails(partial(self._observe, key, self._arms[key.arm]))
+            again = self._unless_it_fails(partial(self._observe, key, self._arms[key.arm]))
             if isinstance(again, Failure) or ids_hash(again.token_ids) != earlier.ids_hash:
                 self._failed.add(key)
             else:
                 self._answers[key] = again.token_ids
         return self._answers.get(key)
+
+    def _unless_it_fails(self, work: Callable[[], T]) -> "T | Failure":
+        return unless_it_fails(work, quotes=self._recorder.plan.include_text)
 
     def _audit(self, answer: tuple[int, ...]) -> Audit:
         return self._recorder.engine.audit(self._context_ids(), answer)
@@ -180,13 +193,14 @@ class _Turn:
     def _observe(self, key: TrialKey, arm: Arm) -> Observation:
         ids = self._context_ids()
         limit = self._recorder.engine.context_limit(arm)
-        wanted = len(ids) + self._recorder.plan.max_new_tokens
+        wanted = len(ids) + self._settings.max_new_tokens
         if limit is not None and wanted > limit:
             raise UnreadableCorpus(
                 f"{self.prompt.source}: turn {self.turn + 1} needs {wanted} tokens of context, "
                 f"the models hold {limit}"
             )
-        return self._recorder.engine.observe(ids, arm, seed=trial_seed(self._recorder.plan, key))
+        seed = trial_seed(self._settings.seed, key)
+        return self._recorder.engine.observe(ids, arm, replace(self._settings, seed=seed))
 
     def _context_ids(self) -> list[int]:
         if self._context is None:
@@ -206,7 +220,8 @@ class _Turn:
             blocks = tuple(replace(block, draft_ids=None, emitted_ids=None) for block in blocks)
         return TrialRecord(
             key=key,
-            category=self.prompt.category,
+            labels=_labels(self.prompt),
+            sampling=self._settings.sampling,
             num_prompt_tokens=seen.num_prompt_tokens,
             num_emitted_tokens=len(seen.token_ids),
             ids_hash=ids_hash(seen.token_ids),
@@ -229,8 +244,12 @@ class Failure:
     reason: str
 
 
-def unless_it_fails(work: Callable[[], T]) -> T | Failure:
+def unless_it_fails(work: Callable[[], T], *, quotes: bool = False) -> T | Failure:
     """The one boundary: a prompt that fails is a fact about it, and the next one may work.
+
+    Args:
+        work: what may fail.
+        quotes: whether an unforeseen error's own words are kept; they may hold prompt text.
 
     Raises:
         SpecmeasureError: a broken model will not mend on the next prompt.
@@ -242,12 +261,13 @@ def unless_it_fails(work: Callable[[], T]) -> T | Failure:
     except SpecmeasureError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a model or tokenizer raises on one prompt
-        return Failure(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+        words = f": {error}" if quotes else f" at {_place(error)}"
+        return Failure(" ".join(f"{type(error).__name__}{words}".split())[:300])
 
 
-def trial_seed(plan: Plan, key: TrialKey) -> int:
+def trial_seed(seed: int, key: TrialKey) -> int:
     """A seed of its own for every trial, the same whatever ran before it."""
-    text = f"{plan.seed}\0{key.prompt_id}\0{key.turn}\0{key.repeat}\0{key.arm}"
+    text = f"{seed}\0{key.prompt_id}\0{key.turn}\0{key.repeat}\0{key.arm}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
@@ -258,6 +278,22 @@ def ids_hash(token_ids: Sequence[int]) -> str:
     True
     """
     return hashlib.sha256(" ".join(map(str, token_ids)).encode()).hexdigest()
+
+
+def _labels(prompt: Prompt) -> dict[str, str]:
+    """The slices that a prompt belongs to; the user's own fields hide none of ours."""
+    return {
+        **dict(prompt.labels),
+        "category": prompt.category,
+        "source": prompt.source_file,
+        "language": prompt.language or "not detected",
+    }
+
+
+def _place(error: Exception) -> str:
+    """File and line that raised, without the folders."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no place"
 
 
 def _first_difference(answer: tuple[int, ...], baseline: tuple[int, ...]) -> int | None:

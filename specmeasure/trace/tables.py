@@ -20,7 +20,18 @@ TRIAL_SCHEMA = pa.schema(
         pa.field("turn", pa.int32(), nullable=False),
         pa.field("repeat", pa.int32(), nullable=False),
         pa.field("arm", pa.string(), nullable=False),
-        pa.field("category", pa.string(), nullable=False),
+        pa.field("labels", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field(
+            "sampling",
+            pa.struct(
+                [
+                    pa.field("temperature", pa.float64(), nullable=False),
+                    ("top_k", pa.int32()),
+                    ("top_p", pa.float64()),
+                ]
+            ),
+            nullable=False,
+        ),
         ("error", pa.string()),
         ("num_prompt_tokens", pa.int32()),
         ("num_emitted_tokens", pa.int32()),
@@ -79,7 +90,8 @@ def write(folder: Path, trials: Sequence[TrialRecord]) -> int:
     for index, trial in enumerate(trials):
         row = msgspec.to_builtins(trial)
         block_rows += [{"trial_index": index, **block} for block in row.pop("blocks")]
-        trial_rows.append({**row.pop("key"), **row})
+        labels = list(row.pop("labels").items())
+        trial_rows.append({**row.pop("key"), "labels": labels, **row})
     for name, rows, schema in (
         (TRIALS, trial_rows, TRIAL_SCHEMA),
         (BLOCKS, block_rows, BLOCK_SCHEMA),
@@ -103,6 +115,7 @@ def read(folder: Path) -> list[TrialRecord]:
     trials = []
     for index, row in enumerate(pq.read_table(folder / TRIALS).to_pylist()):
         key = {name: row.pop(name) for name in ("prompt_id", "turn", "repeat", "arm")}
-        whole = {"key": key, "blocks": blocks.get(index, []), **row}
+        labels = dict(row.pop("labels"))
+        whole = {"key": key, "labels": labels, "blocks": blocks.get(index, []), **row}
         trials.append(msgspec.convert(whole, TrialRecord))
     return trials

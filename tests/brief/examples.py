@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from specmeasure.records.corpus import SkippedPrompt, SourceFile
+from specmeasure.records.corpus import CorpusOptions, Dropped, SourceFile
 from specmeasure.records.decision import (
     ArmDecision,
     Decision,
@@ -79,14 +79,21 @@ def manifest(**changes: Any) -> Manifest:
     )
     corpus = CorpusFacts(
         sources=("/srv/logs/prompts.jsonl",),
-        options={"limit": 160, "field": None},
+        options=CorpusOptions(limit=160),
         fingerprint="9f2c4b1d77aa0c55" * 4,
         num_prompts=160,
-        files=(SourceFile(path="/srv/logs/prompts.jsonl", format="jsonl", num_prompts=160),),
-        skipped=(
-            SkippedPrompt(source="prompts.jsonl:17", reason="empty prompt"),
-            SkippedPrompt(source="prompts.jsonl:40", reason="empty prompt"),
-            SkippedPrompt(source="prompts.jsonl:91", reason="same text as prompts.jsonl:90"),
+        files=(
+            SourceFile(
+                path="/srv/logs/prompts.jsonl", format="jsonl", num_rows=163, num_prompts=160
+            ),
+        ),
+        dropped=(
+            Dropped(
+                reason="empty prompt",
+                num_rows=2,
+                places=("prompts.jsonl:17", "prompts.jsonl:40"),
+            ),
+            Dropped(reason="duplicate", num_rows=1, places=("prompts.jsonl:91",)),
         ),
     )
     environment = Environment(
@@ -132,6 +139,7 @@ def slice_estimates(
     name: str, num_prompts: int, speed: Estimate, tau: Estimate, accepted: Estimate
 ) -> SliceEstimates:
     return SliceEstimates(
+        axis="category",
         name=name,
         num_prompts=num_prompts,
         decode_speedup=speed,
@@ -364,9 +372,9 @@ def ngram_decision() -> ArmDecision:
             finding(OUTPUT_RULE, RuleOutcome.MET, "0 of 320 trials"),
         ),
         slices=(
-            SliceVerdict(name="booking", verdict=Verdict.NO_GO),
-            SliceVerdict(name="tools", verdict=Verdict.NO_GO),
-            SliceVerdict(name="code", verdict=Verdict.INCONCLUSIVE),
+            SliceVerdict(axis="category", name="booking", verdict=Verdict.NO_GO),
+            SliceVerdict(axis="category", name="tools", verdict=Verdict.NO_GO),
+            SliceVerdict(axis="category", name="code", verdict=Verdict.INCONCLUSIVE),
         ),
         num_prompts_to_settle=None,
     )
@@ -385,9 +393,9 @@ def go() -> Records:
             finding(NOISE_RULE, RuleOutcome.MET, "1.003 [0.994, 1.013]"),
         ),
         slices=(
-            SliceVerdict(name="booking", verdict=Verdict.GO),
-            SliceVerdict(name="tools", verdict=Verdict.GO),
-            SliceVerdict(name="code", verdict=Verdict.NO_GO),
+            SliceVerdict(axis="category", name="booking", verdict=Verdict.GO),
+            SliceVerdict(axis="category", name="tools", verdict=Verdict.GO),
+            SliceVerdict(axis="category", name="code", verdict=Verdict.NO_GO),
         ),
         num_prompts_to_settle=None,
     )
@@ -403,7 +411,7 @@ def no_go() -> Records:
     decision = Decision(
         verdict=Verdict.NO_GO, arm="ngram k=8", policy=Policy(), arms=(ngram_decision(),)
     )
-    corpus = replace(manifest().corpus, skipped=())
+    corpus = replace(manifest().corpus, dropped=())
     made = manifest(plan=plan, corpus=corpus, models=manifest().models[:1], warnings=())
     found = estimates(arms=(ngram_arm(),), num_planned_trials=960, num_recorded_trials=960)
     return made, found, decision
@@ -481,7 +489,7 @@ def trial(*, with_text: bool, arm: str = "draft k=4") -> TrialRecord:
     )
     return TrialRecord(
         key=TrialKey(prompt_id="p-017", turn=0, repeat=1, arm=arm),
-        category="booking",
+        labels={"category": "booking"},
         num_prompt_tokens=30,
         num_emitted_tokens=9,
         ids_hash="ab" * 32,
@@ -500,7 +508,9 @@ def trial(*, with_text: bool, arm: str = "draft k=4") -> TrialRecord:
 
 def failed_trial() -> TrialRecord:
     key = TrialKey(prompt_id="p-018", turn=0, repeat=1, arm="draft k=4")
-    return TrialRecord(key=key, category="code", error="OutOfMemory: 12 GiB asked, 8 GiB free")
+    return TrialRecord(
+        key=key, labels={"category": "code"}, error="OutOfMemory: 12 GiB asked, 8 GiB free"
+    )
 
 
 def trace(*trials: TrialRecord) -> Trace:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from specmeasure.brief.evidence import write_evidence, write_output_notes, write_policy_note
 from specmeasure.brief.joined import join_arms
-from specmeasure.records.corpus import SkippedPrompt
+from specmeasure.records.corpus import Dropped
 from specmeasure.records.decision import Decision, Policy
 from specmeasure.records.estimates import Estimates, Losslessness
 from specmeasure.records.trace import Manifest
@@ -22,15 +22,15 @@ def test_every_warning_is_printed():
     assert "Warning: clock drifted\nWarning: cores shared" in lines(manifest, estimates, decision)
 
 
-def test_skipped_prompts_are_counted_by_reason():
+def test_what_was_left_out_is_counted_by_reason():
     """The most frequent reason first; the long tail is counted too."""
     manifest, estimates, decision = examples.go()
-    skipped = [SkippedPrompt(source=f"a:{n}", reason="empty") for n in range(3)]
-    skipped += [SkippedPrompt(source=f"b:{n}", reason=f"reason {n}") for n in range(9)]
-    manifest = replace(manifest, corpus=replace(manifest.corpus, skipped=tuple(skipped)))
+    dropped = [Dropped(reason="empty", num_rows=3, places=())]
+    dropped += [Dropped(reason=f"reason {n}", num_rows=1, places=()) for n in range(9)]
+    manifest = replace(manifest, corpus=replace(manifest.corpus, dropped=tuple(dropped)))
     said = lines(manifest, estimates, decision)
 
-    assert "12 prompts skipped: 3" in said
+    assert "12 rows left out: 3" in said
     assert "4 more reasons" in said
 
 

@@ -90,13 +90,13 @@ def test_unmeasured_speedup_is_said():
 
 def test_routing_needs_a_go_and_a_no_go():
     """Categories that merely lack evidence are no reason to route."""
-    chat = SliceVerdict(name="chat", verdict=Verdict.GO)
-    code = SliceVerdict(name="code", verdict=Verdict.NO_GO)
-    sql = SliceVerdict(name="sql", verdict=Verdict.INCONCLUSIVE)
+    chat = SliceVerdict(axis="category", name="chat", verdict=Verdict.GO)
+    code = SliceVerdict(axis="category", name="code", verdict=Verdict.NO_GO)
+    sql = SliceVerdict(axis="category", name="sql", verdict=Verdict.INCONCLUSIVE)
 
     assert routing([chat, chat]) is None
-    assert "GO for chat; INCONCLUSIVE for sql" == routing([chat, sql])
-    assert "GO for chat; NO_GO for code: route" == routing([chat, code])
+    assert "by category: GO for chat; INCONCLUSIVE for sql" == routing([chat, sql])
+    assert "by category: GO for chat; NO_GO for code: route" == routing([chat, code])
 
 
 def test_headline_arm_comes_first():

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 
 from specmeasure.brief.markdown import escape_markdown, render_markdown
 from specmeasure.brief.names import plain
-from specmeasure.records.corpus import SkippedPrompt
+from specmeasure.records.corpus import Dropped
 from specmeasure.records.decision import SliceVerdict, Verdict
 from specmeasure.records.estimates import Unmeasured
 from tests.brief import examples
@@ -105,7 +105,7 @@ def test_unmeasured_is_never_a_number():
 
 
 def test_no_prompt_source_is_printed():
-    """Skipped prompts appear as counts and reasons; where they stood stays in the trace."""
+    """What was left out appears as counts and reasons; where they stood stays in the trace."""
     brief = render_markdown(*examples.go(), figures={})
 
     assert "prompts.jsonl:17" not in brief
@@ -129,7 +129,7 @@ def hostile_records() -> examples.Records:
     decided = replace(
         decision.arms[0],
         arm=HOSTILE,
-        slices=(SliceVerdict(name=HOSTILE, verdict=Verdict.GO),),
+        slices=(SliceVerdict(axis="category", name=HOSTILE, verdict=Verdict.GO),),
     )
     planned = replace(examples.DRAFT_4, name=HOSTILE, draft=HOSTILE)
     manifest = replace(
@@ -139,7 +139,7 @@ def hostile_records() -> examples.Records:
         warnings=(HOSTILE,),
         models=(examples.model(HOSTILE, num_parameters=1),),
         corpus=replace(
-            manifest.corpus, skipped=(SkippedPrompt(source="a", reason=HOSTILE),), files=()
+            manifest.corpus, dropped=(Dropped(reason=HOSTILE, num_rows=1, places=()),), files=()
         ),
     )
     estimates = replace(estimates, arms=(arm,))

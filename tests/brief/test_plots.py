@@ -119,7 +119,7 @@ def many(*, num_arms: int, names: list[str]) -> tuple[Estimates, Decision]:
         for place, name in enumerate(names)
     )
     arms = tuple(examples.draft_arm(name=f"draft k={k}", slices=slices) for k in range(num_arms))
-    verdicts = tuple(SliceVerdict(name=name, verdict=Verdict.GO) for name in names)
+    verdicts = tuple(SliceVerdict(axis="category", name=name, verdict=Verdict.GO) for name in names)
     decided = tuple(replace(decision.arms[0], arm=arm.name, slices=verdicts) for arm in arms)
     return (
         replace(estimates, arms=arms),

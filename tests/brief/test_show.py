@@ -103,7 +103,12 @@ def test_what_happened_in_each_block():
     text = printed(trial_text(examples.trial(with_text=False), None))
     notes = [line.split("ms")[-1].strip() for line in text.splitlines() if " ms " in line]
 
-    assert ["prefill", "draft 3 rejected", "all kept, bonus token", "cut by EOS"] == notes
+    assert [
+        "prefill",
+        "draft 3 rejected",
+        "all kept, bonus token",
+        "cut by EOS or a stop text",
+    ] == notes
 
 
 def test_one_row_a_trial():

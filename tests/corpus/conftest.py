@@ -3,8 +3,9 @@ import json
 
 import pytest
 
-from specmeasure.corpus import CorpusOptions, load_corpus
+from specmeasure.corpus import load_corpus
 from specmeasure.errors import UnreadableCorpus
+from specmeasure.records.corpus import CorpusOptions
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ def ids(corpus: Corpus) -> list[str]:
     return [prompt.prompt_id for prompt in corpus.prompts]
 
 
-def test_duplicates_are_skipped_with_the_id_they_repeat(load_rows):
+def test_duplicates_are_dropped_and_counted(load_rows):
     """A prompt that asks what an earlier one asked is dropped, whatever its id or category."""
     corpus = load_rows(
         {"id": "a", "prompt": "hi", "category": "x"},
@@ -19,7 +19,7 @@ def test_duplicates_are_skipped_with_the_id_they_repeat(load_rows):
     )
 
     assert ["a", "b"] == ids(corpus)
-    assert [("rows.jsonl:3", "duplicate of a")] == [(s.source, s.reason) for s in corpus.skipped]
+    assert [(("rows.jsonl:3",), "duplicate")] == [(d.places, d.reason) for d in corpus.dropped]
 
 
 def test_chat_and_text_are_no_duplicates(load_rows):
@@ -28,7 +28,7 @@ def test_chat_and_text_are_no_duplicates(load_rows):
 
 
 def test_duplicates_across_files(save):
-    """Files count what they keep; the duplicate is named by the final id."""
+    """Files count what they keep, and the duplicates that they hold of earlier files."""
     save("a.jsonl", [{"id": 1, "prompt": "hi"}])
     save("b.jsonl", [{"id": 1, "prompt": "ho"}, {"id": 2, "prompt": "hi"}])
 
@@ -36,7 +36,7 @@ def test_duplicates_across_files(save):
 
     assert [1, 1] == [file.num_prompts for file in corpus.files]
     assert ["a-1", "b-1"] == ids(corpus)
-    assert "duplicate of a-1" == corpus.skipped[0].reason
+    assert ("b.jsonl:2",) == corpus.files[1].dropped[0].places
 
 
 def test_duplicates_do_not_make_ids_collide(save):

@@ -21,7 +21,7 @@ def said(prompt: Prompt) -> list[tuple[str, str]]:
         {"instruction": "hi", "input": "", "output": "no"},
         {"instruction": "hi", "output": "no", "text": "hi no"},
         {"question": "hi", "answer": "no"},
-        {"question": [CHAT, [{"role": "user", "content": "later"}]], "function": []},
+        {"question": [CHAT], "function": [{"name": "greet"}]},
         {"messages": None, "prompt": "", "question": "hi"},
     ],
 )
@@ -100,7 +100,7 @@ def test_format_names_the_fields(load_rows):
     """A file says which fields its prompts came from, in order of appearance."""
     corpus = load_rows({"turns": ["a"]}, {"prompt": "b"}, {"turns": ["c"]})
 
-    assert "jsonl, fields turns and prompt" == corpus.files[0].format
+    assert "jsonl, FastChat turns, field prompt" == corpus.files[0].format
 
 
 def test_ambiguous_row(refuse_row):
@@ -127,9 +127,9 @@ def test_unknown_fields(refuse_row):
 
 def test_unknown_fields_with_a_nested_prompt(refuse_row):
     """A known name one level down is offered as a path."""
-    message = refuse_row({"user": "u", "request": {"model": "m", "messages": CHAT}})
+    message = refuse_row({"user": "u", "call": {"model": "m", "messages": CHAT}})
 
-    assert message.endswith("Pass --field request.messages, or pass --skip-bad-lines.")
+    assert message.endswith("Pass --field call.messages, or pass --skip-bad-lines.")
 
 
 def test_no_fields(refuse_row):
@@ -172,21 +172,18 @@ def test_length_only_trace(refuse_row):
 
 
 @pytest.mark.parametrize("prompt", [[1, 2, 3], [[1, 2], [3]]])
-def test_token_ids(refuse_row, prompt):
-    """Token ids belong to one tokenizer and are not read."""
-    expected = (
-        "rows.jsonl:1: field prompt holds numbers: token-id prompts are not read. "
-        "Write the prompt as text, or pass --skip-bad-lines."
-    )
+def test_token_ids(load_rows, prompt):
+    """A list of whole numbers is a prompt that was tokenised before; a list of lists, several."""
+    corpus = load_rows({"prompt": prompt})
 
-    assert expected == refuse_row({"prompt": prompt})
+    assert (1, 2, 3) == sum((one.token_ids for one in corpus.prompts), ())
 
 
 def test_list_of_prompts(refuse_row, load_rows):
     """Several strings are a batch to some and turns to others; naming the field means turns."""
     expected = (
         "rows.jsonl:1: field prompt is a list of several strings. Pass --field prompt to replay "
-        "them as the turns of one chat, or pass --skip-bad-lines."
+        "them as the turns of one chat, or write one row for each, or pass --skip-bad-lines."
     )
 
     assert expected == refuse_row({"prompt": ["a", "b"]})
@@ -199,7 +196,7 @@ def test_list_of_prompts(refuse_row, load_rows):
         ({"prompt": 7}, "field prompt is a number, not text or a list"),
         ({"prompt": {"text": "x"}}, "field prompt is an object, not text or a list"),
         ({"messages": "x"}, "field messages is a string that is no prompt"),
-        ({"turns": [True]}, "field turns holds numbers: token-id prompts are not read"),
+        ({"turns": [True]}, "field turns holds numbers that are no token ids"),
         ({"turns": ["a", None]}, "turns[1] is null, not a string"),
         ({"turns": [None]}, "field turns is a list that is no prompt"),
         ({"instruction": "x", "input": ["y"]}, "field input is a list, not a string"),

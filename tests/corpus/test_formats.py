@@ -1,11 +1,13 @@
 import gzip
+import io
 import json
 import pickle
 
 import pytest
 
-from specmeasure.corpus import CorpusOptions, load_corpus
+from specmeasure.corpus import load_corpus
 from specmeasure.corpus.json_rows import read_json_lines
+from specmeasure.records.corpus import CorpusOptions
 
 REPAIR = "Write one JSON object on each line, or one array of objects"
 
@@ -33,10 +35,10 @@ def test_json_lines_skip_blank_lines_and_count_them(save):
 
 def test_json_lines_are_streamed():
     """A row is there as soon as its line is: the rest of the file is not read yet."""
-    lines = iter([b'{"prompt": "one"}\n', b'{"prompt": "two"}\n'])
+    stream = io.BytesIO(b'{"prompt": "one"}\n{"prompt": "two"}\n')
 
-    assert {"prompt": "one"} == next(read_json_lines(lines, "a.jsonl")).value
-    assert b'{"prompt": "two"}\n' == next(lines)
+    assert {"prompt": "one"} == next(read_json_lines(stream, "a.jsonl")).value
+    assert b'{"prompt": "two"}\n' == stream.readline()
 
 
 def test_json_lines_end_at_newlines_only(save):
@@ -131,7 +133,7 @@ def test_wrong_lines_can_be_skipped(save):
         ("a.jsonl:4", "a string where an object is expected"),
         ("a.jsonl:5", "not UTF-8 at byte offset 43"),
         ("a.jsonl:6", "not JSON that can be read (nested too deeply)"),
-    ] == [(row.source, row.reason) for row in corpus.skipped]
+    ] == [(place, row.reason) for row in corpus.dropped for place in row.places]
 
 
 def test_wrong_item_of_an_array(save, refusal):
@@ -181,12 +183,16 @@ def test_wrong_encoding_names_the_byte(save, refusal, name, content, found):
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (b"PAR1\x15\x04", "a parquet table"),
         (pickle.dumps({"prompt": "x"}), "a pickle, which could run code when loaded"),
         (b"PK\x03\x04\x14", "a zip archive"),
-        (b"\x28\xb5\x2f\xfd\x00", "compressed with zstd"),
+        (pickle.dumps({"prompt": "x"}, protocol=2), "a pickle, which could run code when loaded"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"\x89HDF\r\n", "an HDF5 file"),
+        (b"\x93NUMPY\x01", "a numpy array"),
+        (b"%PDF-1.7", "a PDF"),
+        ("hello".encode("utf-32"), "UTF-32 text"),
         ("hello".encode("utf-16"), "UTF-16 text"),
-        (gzip.compress(gzip.compress(b"hello")), "gzip inside gzip"),
+        (gzip.compress(gzip.compress(b"hello")), "gzip inside a compressed file"),
     ],
 )
 def test_foreign_bytes_are_refused(save, refusal, content, found):
@@ -196,13 +202,55 @@ def test_foreign_bytes_are_refused(save, refusal, content, found):
     assert refusal("a.jsonl").startswith(f"a.jsonl: this is {found}. ")
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz"])
-def test_tables_are_refused(save, refusal, name):
-    """A table is not read as one prompt per line."""
-    save(name, "question,answer\n1,2\n")
-    expected = f"{name}: this is a table. Export the prompts as jsonl, one object per line."
+@pytest.mark.parametrize("field", ["data", "rows", "examples"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_object_that_holds_the_rows(save, field, indent):
+    """One list of objects under a known name is the rows, on one line or on many."""
+    document = {"version": 1, field: [{"prompt": "one"}, {"prompt": "two"}]}
+    save("a.json", json.dumps(document, indent=indent))
 
-    assert expected == refusal(name)
+    assert ["one", "two"] == load_texts("a.json")
+    assert ["a.json[0]", "a.json[1]"] == load_sources("a.json")
+    assert load_format("a.json").startswith(f"json object with rows in {field}, ")
+
+
+def test_rows_field_on_one_of_many_lines_is_a_field(save):
+    """Objects on several lines are rows themselves, whatever their fields are called."""
+    save("a.jsonl", [{"prompt": "one", "data": [{"x": 1}]}, {"prompt": "two"}])
+
+    assert ["a.jsonl:1", "a.jsonl:2"] == load_sources("a.jsonl")
+
+
+def test_forced_format(save):
+    """The user's word beats what the content looks like."""
+    save("a.log", '{"prompt": "one"}\n')
+    corpus = load_corpus(["a.log"], CorpusOptions(format="text"))
+
+    assert ['{"prompt": "one"}'] == [prompt.text for prompt in corpus.prompts]
+
+
+@pytest.mark.parametrize(
+    ("split", "texts"),
+    [
+        ("line", ["one", "two", "three"]),
+        ("blank", ["one\ntwo", "three"]),
+        ("file", ["one\ntwo\n\nthree"]),
+        ("auto", ["one\ntwo", "three"]),
+    ],
+)
+def test_text_split(save, split, texts):
+    """The user says where a text's prompts end."""
+    save("a.txt", "\ufeffone\r\ntwo\r\n\r\nthree\r\n")
+    corpus = load_corpus(["a.txt"], CorpusOptions(text_split=split))
+
+    assert texts == [prompt.text for prompt in corpus.prompts]
+
+
+def test_nul_byte_far_into_a_text(save, refusal):
+    """Binary that starts like text is told where it is none."""
+    save("a.txt", b"hello\n" * 200_000 + b"\0")
+
+    assert refusal("a.txt").startswith("a.txt: a NUL byte at byte offset 1200000: this is binary")
 
 
 def test_nul_bytes_are_refused(save, refusal):

@@ -16,7 +16,7 @@ def talk(*pairs: tuple[str, str]) -> dict[str, object]:
 
 
 def test_recorded_answer_is_dropped(load_rows):
-    """All assistant messages at the end are the reference, those before are context."""
+    """All assistant messages at the end are dropped, those before are context."""
     prompt = load_rows({"messages": [USER, REPLY, USER, REPLY, REPLY]}).prompts[0]
 
     assert [("user", "hi"), ("assistant", "ho"), ("user", "hi")] == said(prompt)
@@ -64,17 +64,13 @@ def test_text_parts_are_joined(load_rows, content):
         ([{"role": "system", "content": "be kind"}], "no user message"),
         ([], "empty prompt"),
         ([{"role": "user", "content": " \n"}], "empty prompt"),
-        (
-            [USER, {**REPLY, "tool_calls": [{}]}, USER],
-            "messages[1] calls a tool; only text is replayed",
-        ),
     ],
 )
 def test_chat_that_cannot_be_replayed_is_skipped(load_rows, messages, reason):
     """What is understood but cannot be replayed is skipped with a reason, not an error."""
     corpus = load_rows({"messages": messages}, {"prompt": "other"})
 
-    assert [("rows.jsonl:1", reason)] == [(row.source, row.reason) for row in corpus.skipped]
+    assert [(("rows.jsonl:1",), reason)] == [(one.places, one.reason) for one in corpus.dropped]
     assert 1 == len(corpus.prompts)
 
 

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from specmeasure.corpus import CorpusOptions, load_corpus
+from specmeasure.corpus import load_corpus
+from specmeasure.records.corpus import CorpusOptions
 
 
 @pytest.mark.parametrize("name", ["id", "question_id", "task_id", "custom_id", "prompt_id"])
@@ -96,7 +97,7 @@ def test_empty_prompts_are_skipped(load_rows):
     """White space is no prompt."""
     corpus = load_rows({"prompt": ""}, {"question": " \n"}, {"turns": ["", " "]}, {"prompt": "x"})
 
-    assert ["empty prompt"] * 3 == [row.reason for row in corpus.skipped]
+    assert [("empty prompt", 3)] == [(one.reason, one.num_rows) for one in corpus.dropped]
 
 
 @pytest.mark.parametrize("row", [{"prompt": "\ud800"}, {"prompt": "x", "id": "\udc00"}])

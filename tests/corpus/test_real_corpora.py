@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from specmeasure.corpus import CorpusOptions, load_corpus
-from specmeasure.records.corpus import Corpus
+from specmeasure.corpus import load_corpus
+from specmeasure.corpus.languages import with_languages
+from specmeasure.records.corpus import Corpus, CorpusOptions
 
 PROMPTS = Path(__file__).resolve().parents[3] / "shared/data/prompts"
 pytestmark = pytest.mark.skipif(not PROMPTS.is_dir(), reason=f"no folder {PROMPTS}")
@@ -18,7 +19,7 @@ def load(name: str, **options: Any) -> Corpus:
 
 
 def num_rows(corpus: Corpus) -> int:
-    return len(corpus.prompts) + len(corpus.skipped)
+    return sum(file.num_rows for file in corpus.files)
 
 
 def test_spec_bench():
@@ -65,7 +66,7 @@ def test_mbpp():
     corpus = load("mbpp")
 
     assert 974 == num_rows(corpus)
-    assert 4 == len(corpus.skipped)
+    assert [("duplicate", 4)] == [(one.reason, one.num_rows) for one in corpus.dropped]
     assert "jsonl, field text" == corpus.files[0].format
 
 
@@ -74,7 +75,8 @@ def test_bfcl():
     corpus = load("bfcl")
 
     assert 600 == num_rows(corpus)
-    assert all(row.reason.startswith("duplicate of ") for row in corpus.skipped)
+    assert 600 == len(corpus.prompts)  # the same question with other tools is another prompt
+    assert all(prompt.tools for prompt in corpus.prompts)
     assert all("user" == prompt.messages[-1].role for prompt in corpus.prompts)
 
 
@@ -83,7 +85,7 @@ def test_fastchat_dummy():
     corpus = load("fastchat_dummy")
 
     assert 500 == num_rows(corpus)
-    assert "json array, field conversations" == corpus.files[0].format
+    assert "json array, ShareGPT" == corpus.files[0].format
     assert all("user" == prompt.messages[-1].role for prompt in corpus.prompts)
 
 
@@ -105,9 +107,28 @@ def test_sgd_multiturn():
 
 
 def test_whole_folder():
-    """All of them at once: ids are unique, tables are listed, nothing is lost."""
+    """All of them at once: ids are unique, tables are read, nothing is lost."""
     corpus = load(".")
 
     assert len(corpus.prompts) == len({prompt.prompt_id for prompt in corpus.prompts})
     assert len(corpus.prompts) == sum(file.num_prompts for file in corpus.files)
-    assert 11 == sum(row.source.endswith((".csv", ".tsv")) for row in corpus.skipped)
+    assert 11 == sum(file.path.endswith((".csv", ".tsv")) for file in corpus.files)
+
+
+def test_sql_eval():
+    """Five tables with a header; the question is the prompt, the category the query's."""
+    corpus = load("sql_eval")
+
+    assert 629 == num_rows(corpus)
+    assert {"csv, field question"} == {file.format for file in corpus.files}
+    assert "group_by" in corpus.categories
+
+
+@pytest.mark.parametrize("language", ["en", "de", "zh", "th", "te", "sw"])
+def test_mgsm(language):
+    """250 problems without a header; the column of numbers is no prompt."""
+    corpus = load(f"mgsm/mgsm_{language}.tsv")
+
+    assert 250 == len(corpus.prompts) == num_rows(corpus)
+    detected = Counter(prompt.language for prompt in with_languages(corpus.prompts))
+    assert detected[language] >= 240

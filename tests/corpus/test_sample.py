@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specmeasure.corpus import CorpusOptions, load_corpus
+from specmeasure.corpus import load_corpus
 from specmeasure.corpus.sample import allot_quotas, sample_prompts
 from specmeasure.errors import UsageError
-from specmeasure.records.corpus import Prompt
+from specmeasure.records.corpus import CorpusOptions, Prompt
 
 sizes_of_categories = st.dictionaries(
     st.text("abcdef", min_size=1), st.integers(1, 50), min_size=1, max_size=12
@@ -106,7 +106,8 @@ def test_limit_of_load_corpus(save):
 
     assert ["a", "a", "b", "b"] == sorted(prompt.category for prompt in corpus.prompts)
     assert 20 == corpus.files[0].num_prompts
-    assert 20 == len(corpus.skipped)
+    assert [("duplicate", 20)] == [(one.reason, one.num_rows) for one in corpus.dropped]
+    assert {"a": 10, "b": 10} == dict(corpus.sizes)
 
 
 @pytest.mark.parametrize("limit", [2, 99])
@@ -122,8 +123,8 @@ def test_large_limit_keeps_all(load_rows, limit):
     [
         ({"limit": 0}, "the limit is 0. Pass --limit 1 or more, or leave it out."),
         ({"limit": -3}, "the limit is -3. Pass --limit 1 or more, or leave it out."),
-        ({"field": " "}, "the field is an empty name. Pass --field NAME, or leave it out."),
-        ({"chat": "talk"}, "no chat mode 'talk'. Use auto, chat or completion."),
+        ({"field": " "}, "--field is an empty name. Pass --field NAME, or leave it out."),
+        ({"chat": "talk"}, "--chat talk: use auto, chat, completion."),
     ],
 )
 def test_impossible_options(load_rows, options, expected):

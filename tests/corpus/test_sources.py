@@ -1,10 +1,17 @@
 import gzip
 import io
+import os
+import socket
+from pathlib import Path
 
 import pytest
 
 from specmeasure.corpus import load_corpus
-from specmeasure.records.corpus import Corpus
+from specmeasure.corpus.dataset_names import parse_dataset_name
+from specmeasure.corpus.folders import PROMPT_FILES, why_no_prompts
+from specmeasure.corpus.sources import find_sources
+from specmeasure.errors import UsageError
+from specmeasure.records.corpus import Corpus, Dropped
 
 
 def paths(corpus: Corpus) -> list[str]:
@@ -12,7 +19,7 @@ def paths(corpus: Corpus) -> list[str]:
 
 
 def reasons(corpus: Corpus) -> dict[str, str]:
-    return {row.source: row.reason for row in corpus.skipped}
+    return {place: row.reason for row in corpus.left_out for place in row.places}
 
 
 def test_folder_is_read_recursively_in_sorted_order(save):
@@ -23,14 +30,50 @@ def test_folder_is_read_recursively_in_sorted_order(save):
     assert ["in/a.jsonl.gz", "in/b.txt", "in/deep/c.json"] == paths(load_corpus(["in"]))
 
 
-def test_folder_lists_other_files_as_skipped(save):
-    """A file of a folder that is not read as prompts is listed with its reason."""
+@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.ndjson", "a.csv.bz2", "a.txt.zst", "a.xz"])
+def test_suffixes_that_a_folder_is_searched_for(save, name):
+    """Prompt files are known by their suffix, in any case and under a compression's suffix."""
+    save(f"in/{name}", "hello")
+
+    expected = None if name != "a.xz" else f"not a file named {PROMPT_FILES}"
+
+    assert expected == why_no_prompts(Path("in", name))
+
+
+def test_folder_counts_other_files_by_reason(save):
+    """Files of a folder that are not read as prompts are counted, the first five by name."""
     save("in/a.txt", "hello")
-    save("in/table.csv", "prompt\nhi\n")
+    for number in range(7):
+        save(f"in/{number}.png", "x")
 
-    skipped = reasons(load_corpus(["in"]))
+    expected = Dropped(
+        reason=f"not a file named {PROMPT_FILES}",
+        num_rows=7,
+        places=tuple(f"in/{number}.png" for number in range(5)),
+    )
 
-    assert {"in/table.csv": "not a .jsonl, .json or .txt file (also .gz)"} == skipped
+    assert (expected,) == load_corpus(["in"]).left_out
+
+
+def test_compressed_tables_are_left_out(save):
+    """A parquet file is compressed inside; one that is compressed outside is said to be left."""
+    save("in/a.txt", "hello")
+    save("in/b.parquet.gz", b"x")
+
+    assert {"in/b.parquet.gz": "a compressed .parquet file is not read"} == reasons(
+        load_corpus(["in"])
+    )
+
+
+def test_fifo_and_socket_in_a_folder_are_left_out(save):
+    """What would wait for a writer is never opened."""
+    save("in/a.txt", "hello")
+    os.mkfifo("in/b.jsonl")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("in/c.jsonl")
+        expected = dict.fromkeys(("in/b.jsonl", "in/c.jsonl"), "not a regular file")
+
+        assert expected == reasons(load_corpus(["in"]))
 
 
 def test_folder_ignores_readme_and_hidden_files(save):
@@ -41,7 +84,7 @@ def test_folder_ignores_readme_and_hidden_files(save):
     corpus = load_corpus(["in"])
 
     assert ["in/a.txt"] == paths(corpus)
-    assert () == corpus.skipped
+    assert () == corpus.left_out
 
 
 def test_linked_folder_is_listed_not_followed(save, tmp_path):
@@ -79,12 +122,12 @@ def test_glob_is_sorted_and_recursive(save):
 def test_glob_takes_folders_and_forgives_those_without_prompts(save):
     """A folder that a glob matches is searched; one without prompts is only listed."""
     save("in/a/a.txt", "a")
-    save("in/b/b.csv", "b")
+    save("in/b/b.png", "b")
 
     corpus = load_corpus(["in/*"])
 
     assert ["in/a/a.txt"] == paths(corpus)
-    assert ["in/b/b.csv"] == list(reasons(corpus))
+    assert ["in/b/b.png"] == list(reasons(corpus))
 
 
 def test_name_with_brackets_is_a_name_first(save):
@@ -143,9 +186,9 @@ def test_glob_without_match(refusal):
 
 def test_folder_without_prompts(refusal, save):
     """A folder without prompt files says what was looked for."""
-    save("in/a.csv", "a")
+    save("in/a.png", "a")
     expected = (
-        "in: no .jsonl, .json or .txt file (also .gz) among 1 files. "
+        f"in: no file named {PROMPT_FILES} among 1 files. "
         "Pass another folder, or export the prompts as jsonl."
     )
 
@@ -154,7 +197,49 @@ def test_folder_without_prompts(refusal, save):
 
 def test_no_sources(refusal):
     """Nothing given is said, not guessed."""
-    assert "no prompts were given. Pass a file, a folder, a glob, or - (stdin)." == refusal()
+    expected = (
+        "no prompts were given. Pass a file, a folder, a glob, a dataset (hf:org/name:split) "
+        "or - (stdin)."
+    )
+
+    assert expected == refusal()
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("hf:org/chats", ("org/chats", None, None, None)),
+        ("hf:chats:train", ("chats", None, "train", None)),
+        ("hf:org/chats/en:test@refs/pr/1", ("org/chats", "en", "test", "refs/pr/1")),
+        ("hf:org/chats@main", ("org/chats", None, None, "main")),
+    ],
+)
+def test_parts_of_a_dataset_name(word, parts):
+    """Config, split and revision are each there or not."""
+    name = parse_dataset_name(word)
+
+    assert parts == (name.place, name.config, name.split, name.revision)
+
+
+@pytest.mark.parametrize("word", ["hf:", "hf:a/b/c/d:train", "hf:org/chats:", "hf:a:b:c"])
+def test_dataset_name_of_no_known_form(word):
+    """What is no dataset's name says which forms there are."""
+    with pytest.raises(UsageError, match=r"not a dataset's name. Write hf:org/name:split, "):
+        find_sources([word])
+
+
+def test_dataset_folder_that_is_missing():
+    """A folder of a dataset has to be there."""
+    with pytest.raises(UsageError, match=r"hf:./none:train: no such folder."):
+        find_sources(["hf:./none:train"])
+
+
+def test_dataset_name_that_is_a_folder_too(tmp_path):
+    """A hub's id never silently stands for a folder of that name."""
+    (tmp_path / "org/chats").mkdir(parents=True)
+
+    with pytest.raises(UsageError, match=r"Write hf:./org/chats to read it"):
+        find_sources(["hf:org/chats:train"])
 
 
 def test_empty_name(refusal):

@@ -5,7 +5,8 @@ import torch
 from transformers import DynamicCache
 
 from specmeasure.decode.cache import CachedCausalLM, Rollback, check_rollback, rollback_kind
-from specmeasure.decode.loop import Decoder, Stopping
+from specmeasure.decode.loop import Decoder
+from specmeasure.decode.stopping import Stopping
 from specmeasure.errors import UnsupportedModel
 from specmeasure.proposers.draft_model import DraftModelProposer
 from specmeasure.records.plan import Sampling

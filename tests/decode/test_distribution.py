@@ -16,7 +16,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from specmeasure.decode.loop import Decoder, Stopping, Verify
+from specmeasure.decode.loop import Decoder, Verify
+from specmeasure.decode.stopping import Stopping
 from specmeasure.proposers.draft_model import DraftModelProposer
 from specmeasure.proposers.ngram import NgramProposer
 from specmeasure.records.plan import Sampling

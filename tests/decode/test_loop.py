@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specmeasure.decode.loop import Decoded, Decoder, Stopping
+from specmeasure.decode.loop import Decoded, Decoder
+from specmeasure.decode.stopping import Stopping
 from specmeasure.proposers.draft_model import DraftModelProposer
 from specmeasure.proposers.ngram import NgramProposer
 from specmeasure.records.plan import Sampling

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from specmeasure import api, demo
-from specmeasure.corpus import CorpusOptions
+from specmeasure.records.corpus import CorpusOptions
 from specmeasure.records.plan import ModelOptions, Plan
 
 MIB = 2**20

@@ -1,5 +1,6 @@
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ from specmeasure.corpus import load_corpus
 from specmeasure.engines.transformers import TransformersEngine
 from specmeasure.estimate.acceptance import acceptance_survival, count_acceptance
 from specmeasure.estimate.intervals import Intervals
-from specmeasure.records.corpus import Message, Prompt
+from specmeasure.records.corpus import AskedSampling, Message, Prompt
 from specmeasure.records.estimates import Interval
-from specmeasure.records.plan import ModelOptions, Plan, Sampling, TrialKey
+from specmeasure.records.plan import Arm, ModelOptions, Plan, Sampling, TrialKey
 from specmeasure.records.trace import Observation, TrialRecord
 from tests.engines.oracle import assisted_blocks
 
@@ -44,6 +45,12 @@ def engine_for(
     return made, TransformersEngine.load(made)
 
 
+def observe(engine: TransformersEngine, ids: Sequence[int], arm: Arm, *, seed: int) -> Observation:
+    """Decode under the engine's own plan."""
+    settings = engine._plan.settings_for(AskedSampling())
+    return engine.observe(ids, arm, replace(settings, seed=seed))
+
+
 def completion(text: str) -> Prompt:
     return Prompt(prompt_id=text, category="c", source="f:1", text=text)
 
@@ -58,7 +65,7 @@ def test_greedy_output_is_the_baselines_on_every_shipped_prompt():
     differing = []
     for prompt in prompts:
         ids = engine.context_ids(prompt, [])
-        plain, *fast = [engine.observe(ids, arm, seed=0).token_ids for arm in plan.arms]
+        plain, *fast = [observe(engine, ids, arm, seed=0).token_ids for arm in plan.arms]
         differing += [
             (prompt.prompt_id, arm.name)
             for arm, answer in zip(plan.arms[1:], fast, strict=True)
@@ -82,7 +89,7 @@ def test_blocks_equal_transformers_assisted_generation(stories: tuple[str, str],
     arm = plan.speculative_arms[0]
     for opening in STORY_OPENINGS:
         ids = engine.context_ids(completion(opening), [])
-        ours = engine.observe(ids, arm, seed=0)
+        ours = observe(engine, ids, arm, seed=0)
         emitted, theirs = assisted_blocks(
             engine._target.model,
             engine._drafts[draft].model,
@@ -109,7 +116,7 @@ def test_a_target_that_drafts_for_itself_is_always_accepted(stories: tuple[str, 
         rows = []
         for place, opening in enumerate(STORY_OPENINGS[:4]):
             ids = engine.context_ids(completion(opening), [])
-            rows.append([as_trial(place, engine.observe(ids, arm, seed=place))])
+            rows.append([as_trial(place, observe(engine, ids, arm, seed=place))])
         curve = acceptance_survival(count_acceptance(rows, 4), Intervals())
 
         assert [1.0] * 4 == [one.value for one in curve if isinstance(one, Interval)]
@@ -118,7 +125,7 @@ def test_a_target_that_drafts_for_itself_is_always_accepted(stories: tuple[str, 
 def as_trial(place: int, seen: Observation) -> TrialRecord:
     return TrialRecord(
         key=TrialKey(prompt_id=str(place), turn=0, repeat=0, arm="a"),
-        category="c",
+        labels={"category": "c"},
         num_emitted_tokens=len(seen.token_ids),
         blocks=seen.blocks,
     )
@@ -135,10 +142,10 @@ def test_low_temperature_equals_greedy():
         demo.TARGET, [demo.DRAFT], [4], max_new_tokens=40, sampling=Sampling(temperature=0.01)
     )
     ids = greedy.context_ids(chat("I want to find a restaurant in San Jose."), [])
-    wanted = greedy.observe(ids, greedy_plan.arms[0], seed=0).token_ids
+    wanted = observe(greedy, ids, greedy_plan.arms[0], seed=0).token_ids
 
     assert {wanted} == {
-        cold.observe(ids, arm, seed=seed).token_ids for arm in cold_plan.arms for seed in range(5)
+        observe(cold, ids, arm, seed=seed).token_ids for arm in cold_plan.arms for seed in range(5)
     }
 
 
@@ -154,14 +161,14 @@ def embedded() -> TransformersEngine:
 
 def test_chats_go_through_the_template_with_one_bos(embedded: TransformersEngine):
     """The template writes BOS itself; the tokenizer does not add another."""
-    text = embedded._tokenizer.decode(embedded.context_ids(chat("Hello"), []))
+    text = embedded._chat.text(embedded.context_ids(chat("Hello"), []))
 
     assert "<|bos|><|user|>\nHello<|end|>\n<|assistant|>\n" == text
 
 
 def test_replies_stand_between_the_turns(embedded: TransformersEngine):
     """Turn two sees turn one's reply as an assistant message."""
-    text = embedded._tokenizer.decode(embedded.context_ids(chat("A", "B"), ["Yes."]))
+    text = embedded._chat.text(embedded.context_ids(chat("A", "B"), ["Yes."]))
 
     assert "<|user|>\nA<|end|>\n<|assistant|>\nYes.<|end|>\n<|user|>\nB<|end|>" in text
 
@@ -171,13 +178,13 @@ def test_completion_prompts_stay_raw(embedded: TransformersEngine):
     plain = embedded.context_ids(completion("import os"), [])
     with_bos = embedded.context_ids(completion("<|bos|>import os"), [])
 
-    assert "<|bos|>import os" == embedded._tokenizer.decode(plain)
+    assert "<|bos|>import os" == embedded._chat.text(plain)
     assert plain == with_bos
 
 
 def test_reply_text_drops_eos_and_keeps_call_marks(embedded: TransformersEngine):
     """A tool call's marker is part of what the next turn sees; the end mark is the template's."""
-    ids = embedded._tokenizer("<|call|>{}<|end|>", add_special_tokens=False)["input_ids"]
+    ids = embedded._chat._tokenizer("<|call|>{}<|end|>", add_special_tokens=False)["input_ids"]
 
     assert "<|call|>{}" == embedded.reply_text(ids)
 
@@ -185,7 +192,7 @@ def test_reply_text_drops_eos_and_keeps_call_marks(embedded: TransformersEngine)
 def test_extra_memory_is_the_drafts(embedded: TransformersEngine):
     """A draft arm needs the draft's weights and cache on top of the baseline's."""
     ids = embedded.context_ids(chat("Hello"), [])
-    plain, fast = (embedded.observe(ids, arm, seed=0) for arm in embedded._plan.arms[:2])
+    plain, fast = (observe(embedded, ids, arm, seed=0) for arm in embedded._plan.arms[:2])
     draft_weights = sum(
         weight.numel() * 4 for weight in embedded._drafts[demo.DRAFT].model.parameters()
     )
@@ -197,7 +204,7 @@ def test_extra_memory_is_the_drafts(embedded: TransformersEngine):
 def test_audit_of_the_targets_own_answer_finds_nothing(embedded: TransformersEngine):
     """Greedy output is identical to the teacher-forced argmax in fp32."""
     ids = embedded.context_ids(chat("I need a taxi to the airport."), [])
-    answer = embedded.observe(ids, embedded._plan.arms[1], seed=0).token_ids
+    answer = observe(embedded, ids, embedded._plan.arms[1], seed=0).token_ids
     audit = embedded.audit(ids, answer)
 
     assert (len(answer), ()) == (audit.num_checked_tokens, audit.suspects)
@@ -206,7 +213,7 @@ def test_audit_of_the_targets_own_answer_finds_nothing(embedded: TransformersEng
 def test_a_one_token_answer_is_audited_too(embedded: TransformersEngine):
     """Nothing but an end-of-sequence token is an answer like any other."""
     ids = embedded.context_ids(chat("Thanks, bye."), [])
-    first = embedded.observe(ids, embedded._plan.arms[0], seed=0).token_ids[:1]
+    first = observe(embedded, ids, embedded._plan.arms[0], seed=0).token_ids[:1]
 
     audit = embedded.audit(ids, first)
 
@@ -216,7 +223,7 @@ def test_a_one_token_answer_is_audited_too(embedded: TransformersEngine):
 def test_audit_sees_a_planted_token(embedded: TransformersEngine):
     """Another token in the middle has a gap far above the noise between two shapes."""
     ids = embedded.context_ids(chat("I need a taxi to the airport."), [])
-    answer = list(embedded.observe(ids, embedded._plan.arms[0], seed=0).token_ids)
+    answer = list(observe(embedded, ids, embedded._plan.arms[0], seed=0).token_ids)
     answer[3] = (answer[3] + 1) % 2048
     suspects = {one.index: one for one in embedded.audit(ids, answer).suspects}
 
@@ -231,10 +238,10 @@ def test_same_seed_same_sample():
     )
     ids = engine.context_ids(chat("Find me a hotel."), [])
     arm = plan.speculative_arms[0]
-    first = engine.observe(ids, arm, seed=5).token_ids
-    engine.observe(ids, arm, seed=6)
+    first = observe(engine, ids, arm, seed=5).token_ids
+    observe(engine, ids, arm, seed=6)
 
-    assert first == engine.observe(ids, arm, seed=5).token_ids
+    assert first == observe(engine, ids, arm, seed=5).token_ids
 
 
 def test_loading_leaves_no_warnings_behind():

@@ -4,7 +4,7 @@ import pytest
 
 from specmeasure.estimate.drift import is_near_tie, losslessness
 from specmeasure.records.estimates import Losslessness, Unmeasured
-from specmeasure.records.plan import Sampling
+from specmeasure.records.plan import GREEDY, Sampling
 from specmeasure.records.trace import Audit, SuspectToken
 from tests.fakes import make_block, make_trial
 
@@ -12,11 +12,8 @@ NEAR_TIE = SuspectToken(index=3, delta=0.5, noise=0.25)
 DIVERGENT = SuspectToken(index=5, delta=0.75, noise=0.25)
 
 
-GREEDY = Sampling()
-
-
 def judge(trials, sampling=GREEDY):
-    return losslessness(trials, sampling)
+    return losslessness([replace(trial, sampling=sampling) for trial in trials])
 
 
 def audited(prompt_id, *suspects, baseline_divergence=None):

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from specmeasure.records.plan import TrialKey
+from specmeasure.records.plan import Sampling, TrialKey
 from specmeasure.records.trace import (
     Audit,
     BlockRecord,
@@ -18,6 +18,13 @@ seconds = st.floats(0, 1e6)
 ids = st.none() | st.lists(counts, max_size=4).map(tuple)
 keys = st.builds(
     TrialKey, prompt_id=names, turn=st.integers(0, 9), repeat=st.integers(0, 9), arm=names
+)
+labels = st.dictionaries(names, names, max_size=2).map(lambda more: {**more, "category": "c"})
+samplings = st.builds(
+    Sampling,
+    temperature=st.floats(0, 2),
+    top_k=st.none() | st.integers(1, 99),
+    top_p=st.none() | st.floats(0.1, 1),
 )
 audits = st.builds(
     Audit,
@@ -47,11 +54,14 @@ def blocks(draw):
     )
 
 
-failed_trials = st.builds(TrialRecord, key=keys, category=names, error=st.text(max_size=20))
+failed_trials = st.builds(
+    TrialRecord, key=keys, labels=labels, sampling=samplings, error=st.text(max_size=20)
+)
 answered_trials = st.builds(
     TrialRecord,
     key=keys,
-    category=names,
+    labels=labels,
+    sampling=samplings,
     num_prompt_tokens=counts,
     num_emitted_tokens=counts,
     ids_hash=names,

@@ -1,0 +1,92 @@
+"""Which slices gain, which lose, and what follows for routing.
+
+Reads intervals that were corrected for the number of looks; corrects nothing itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from specmeasure.brief.joined import JoinedArm
+from specmeasure.brief.names import listed, plain
+from specmeasure.brief.numbers import count
+from specmeasure.brief.tables import Footnotes, Table, slice_table
+from specmeasure.records.estimates import Interval, SliceEstimates
+
+_MOST_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceTable:
+    """One axis of one arm, its largest slices first to be kept."""
+
+    axis: str
+    table: Table
+    num_left_out: int
+
+
+def write_slice_tables(arm: JoinedArm, notes: Footnotes) -> tuple[SliceTable, ...]:
+    """A table for each axis."""
+    tables = []
+    for axis in dict.fromkeys(part.axis for part in arm.estimates.slices):
+        parts = [part for part in arm.estimates.slices if part.axis == axis]
+        largest = sorted(parts, key=lambda part: -part.num_prompts)[:_MOST_ROWS]
+        tables.append(
+            SliceTable(
+                axis=plain(axis),
+                table=slice_table(arm, [part for part in parts if part in largest], notes),
+                num_left_out=len(parts) - len(largest),
+            )
+        )
+    return tuple(tables)
+
+
+def write_gains(slices: Sequence[SliceEstimates]) -> str:
+    """The slices whose interval lies on one side of 1.00, and the advice where both sides do."""
+    measured = [(part, part.decode_speedup) for part in slices]
+    gains = [part for part, found in measured if isinstance(found, Interval) and found.low > 1]
+    losses = [part for part, found in measured if isinstance(found, Interval) and found.high < 1]
+    if not gains and not losses:
+        return "No slice's interval excludes 1.00: neither gain nor loss is shown for any alone."
+    said = (
+        [f"Faster, intervals above 1.00: {_by_axis(gains)}."]
+        if gains
+        else ["No slice's interval lies above 1.00."]
+    )
+    said += (
+        [f"Slower, intervals below 1.00: {_by_axis(losses)}."] if losses else ["None lies below."]
+    )
+    return " ".join([*said, *_advice(gains, losses)])
+
+
+def write_correction(arms: Sequence[JoinedArm]) -> str:
+    """How many looks the intervals of slices were corrected for."""
+    looks = [
+        part
+        for arm in arms
+        for part in arm.estimates.slices
+        if isinstance(part.decode_speedup, Interval)
+    ]
+    return (
+        f"Intervals of slices take Holm's levels over {count(len(looks), 'measured slice')} of "
+        f"{count(len(arms), 'arm')}: were there no change anywhere, the chance that any of them "
+        "excludes 1.00 is at most 5 %."
+    )
+
+
+def _by_axis(parts: Sequence[SliceEstimates]) -> str:
+    axes = dict.fromkeys(part.axis for part in parts)
+    return "; ".join(
+        f"{plain(axis)} {listed([plain(part.name) for part in parts if part.axis == axis])}"
+        for axis in axes
+    )
+
+
+def _advice(gains: Sequence[SliceEstimates], losses: Sequence[SliceEstimates]) -> list[str]:
+    axis = next((part.axis for part in losses if part.axis in {g.axis for g in gains}), None)
+    if axis is None:
+        return []
+    fast, slow = (
+        listed([plain(part.name) for part in parts if part.axis == axis])
+        for parts in (gains, losses)
+    )
+    return [f"Route by {plain(axis)}: speculation for {fast}, the plain target for {slow}."]

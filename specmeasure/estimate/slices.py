@@ -1,0 +1,138 @@
+"""Every arm by category, source, language, length, turn, sampling and the user's own fields.
+
+Looking at many slices finds differences by luck alone, so intervals take Holm's levels (Holm 1979)
+over all measured slices of all arms: ordered by their evidence against "no change" (a speedup of
+1.00), the j-th of m is looked at with an error of α / (m − j + 1) while each before it showed a
+change; the rest share the level of the first that did not. A slice's interval then excludes 1.00
+exactly where Holm's test rejects, and under no change any does with a chance of at most α.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from specmeasure.estimate import acceptance, latency
+from specmeasure.estimate.intervals import Intervals, Spread
+from specmeasure.estimate.pairing import Pairs
+from specmeasure.records.estimates import SliceEstimates, Unmeasured
+from specmeasure.records.trace import TrialRecord
+
+_BANDS = (64, 256, 1024, 4096, 16384)  # prompt tokens; the last band is open
+_LABELS = ("category", "source", "language")
+_NO_CHANGE = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One arm on one slice, with its speedup before any level is chosen."""
+
+    arm: str
+    axis: str
+    name: str
+    pairs: Pairs
+    speedup: Spread | Unmeasured
+
+
+def slice_arms(
+    pairs_by_arm: Mapping[str, Pairs],
+    most_drafts: Mapping[str, int],  # K, by arm
+    intervals: Intervals,
+) -> dict[str, tuple[SliceEstimates, ...]]:
+    """The slices of every arm, axis by axis, in order of first appearance."""
+    parts = [
+        part
+        for arm, pairs in pairs_by_arm.items()
+        for axis in find_axes([trial for row in pairs.baseline for trial in row])
+        for part in _parts(arm, axis, pairs, intervals)
+    ]
+    measured = [part.speedup for part in parts if isinstance(part.speedup, Spread)]
+    levels = holm_levels([spread.p_value(_NO_CHANGE) for spread in measured], intervals.level)
+    untaken = iter(levels)
+    slices: dict[str, list[SliceEstimates]] = {arm: [] for arm in pairs_by_arm}
+    for part in parts:
+        is_look = isinstance(part.speedup, Spread)
+        look = replace(intervals, level=next(untaken)) if is_look else intervals
+        slices[part.arm].append(_estimates(part, most_drafts[part.arm], look))
+    return {arm: tuple(found) for arm, found in slices.items()}
+
+
+def find_axes(trials: Sequence[TrialRecord]) -> list[str]:
+    """Axes that cut these trials, each in a way of its own; the first of equal ones stands."""
+    named = [slice_names(trial) for trial in trials]
+    axes = dict.fromkeys(axis for names in named for axis in names)
+    cuts: dict[tuple[int, ...], str] = {}
+    for axis in axes:
+        values = [names.get(axis) for names in named]
+        numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+        if len(numbers) > 1:
+            cuts.setdefault(tuple(numbers[value] for value in values), axis)
+    return list(cuts.values())
+
+
+def slice_names(trial: TrialRecord) -> dict[str, str]:
+    """The slices that a trial belongs to, by axis; an axis that does not know it is left out."""
+    own = {axis: name for axis in _LABELS if (name := trial.labels.get(axis)) is not None}
+    length = {}
+    if trial.num_prompt_tokens is not None:
+        length = {"length": _band(trial.num_prompt_tokens)}
+    fields = {axis: name for axis, name in trial.labels.items() if axis not in own}
+    return {
+        **own,
+        **length,
+        "turn": str(trial.key.turn + 1),
+        "sampling": str(trial.sampling),
+        **fields,
+    }
+
+
+def holm_levels(p_values: Sequence[float], level: float) -> list[float]:
+    """The confidence level of each look, so that together they err as often as one at ``level``.
+
+    >>> [round(one, 4) for one in holm_levels([0.3, 0.001, 0.02], 0.95)]
+    [0.95, 0.9833, 0.975]
+    """
+    num_looks = len(p_values)
+    levels = [level] * num_looks
+    error, rejecting = 1 - level, True
+    for rank, place in enumerate(sorted(range(num_looks), key=lambda look: p_values[look])):
+        if rejecting:
+            error = (1 - level) / (num_looks - rank)
+            rejecting = p_values[place] < error
+        levels[place] = 1 - error
+    return levels
+
+
+def _band(num_tokens: int) -> str:
+    low = 0
+    for high in _BANDS:
+        if num_tokens < high:
+            return f"{low:,}–{high - 1:,} tokens" if low else f"under {high} tokens"
+        low = high
+    return f"{low:,} tokens and more"
+
+
+def _parts(arm: str, axis: str, pairs: Pairs, intervals: Intervals) -> list[_Part]:
+    names = dict.fromkeys(
+        name for row in pairs.arm for trial in row if (name := slice_names(trial).get(axis))
+    )
+    parts = []
+    for name in names:
+        own = pairs.where(lambda trial, name=name: slice_names(trial).get(axis) == name)  # type: ignore[misc]
+        speedup = latency.decode_spread(
+            latency.times(own.baseline), latency.times(own.arm), intervals
+        )
+        parts.append(_Part(arm=arm, axis=axis, name=name, pairs=own, speedup=speedup))
+    return parts
+
+
+def _estimates(part: _Part, most_drafts: int, look: Intervals) -> SliceEstimates:
+    counts = acceptance.count_acceptance(part.pairs.arm, most_drafts)
+    return SliceEstimates(
+        axis=part.axis,
+        name=part.name,
+        num_prompts=len(part.pairs.arm),
+        decode_speedup=(
+            look.around(part.speedup) if isinstance(part.speedup, Spread) else part.speedup
+        ),
+        mean_acceptance_length=acceptance.mean_acceptance_length(counts, look),
+        draft_acceptance_rate=acceptance.draft_acceptance_rate(counts, look),
+    )

@@ -1,0 +1,173 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from specmeasure.estimate.intervals import Intervals, Spread
+from specmeasure.estimate.pairing import pair_trials
+from specmeasure.estimate.slices import find_axes, holm_levels, slice_arms, slice_names
+from specmeasure.records.estimates import Interval, Unmeasured
+from specmeasure.records.plan import Sampling
+from tests.fakes import make_block, make_trial
+
+INTERVALS = Intervals()
+
+
+def trial(number, *, arm="draft k=4", decode_s=1.0, labels=None, **changes):
+    own = {"category": "chat", **(labels or {})}
+    return make_trial(
+        f"p{number}", make_block(4, 3), arm=arm, decode_s=decode_s, labels=own, **changes
+    )
+
+
+def slices_of(arm_trials, base_trials):
+    pairs = {"draft k=4": pair_trials(base_trials, arm_trials)}
+    return slice_arms(pairs, {"draft k=4": 4}, INTERVALS)["draft k=4"]
+
+
+def test_a_trial_knows_its_slices():
+    """Category, source, language and fields from labels; length, turn, sampling from the trial."""
+    one = trial(
+        1,
+        labels={"source": "a.csv", "language": "de", "team.name": "search"},
+        sampling=Sampling(temperature=0.7, top_p=0.9),
+        num_prompt_tokens=300,
+    )
+
+    assert {
+        "category": "chat",
+        "source": "a.csv",
+        "language": "de",
+        "length": "256–1,023 tokens",
+        "turn": "1",
+        "sampling": "temperature 0.7, top-p 0.9",
+        "team.name": "search",
+    } == slice_names(one)
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "band"),
+    [
+        (1, "under 64 tokens"),
+        (63, "under 64 tokens"),
+        (64, "64–255 tokens"),
+        (16383, "4,096–16,383 tokens"),
+        (16384, "16,384 tokens and more"),
+    ],
+)
+def test_bands_of_length(num_tokens, band):
+    """Bands meet without a gap, and the last is open."""
+    assert band == slice_names(trial(1, num_prompt_tokens=num_tokens))["length"]
+
+
+def test_an_axis_of_one_value_is_none():
+    """It would repeat the whole."""
+    assert [] == find_axes([trial(1), trial(2)])
+
+
+def test_an_axis_that_cuts_alike_is_dropped():
+    """Where files are the categories, one of both is shown, category first."""
+    trials = [
+        trial(n, labels={"category": "ab"[n % 2], "source": "AB"[n % 2], "language": "xxy"[n % 3]})
+        for n in range(6)
+    ]
+
+    assert ["category", "language"] == find_axes(trials)
+
+
+def test_a_conversation_is_cut_by_turn_and_stays_a_cluster():
+    """A slice by turn holds each prompt once, with that turn's trials alone."""
+    turns = [
+        replace(one, key=replace(one.key, turn=turn))
+        for n in range(6)
+        for turn in range(2)
+        for one in [trial(n, decode_s=1.0 + turn)]
+    ]
+    base = [replace(one, key=replace(one.key, arm="baseline"), decode_s=3.0) for one in turns]
+
+    first, second = slices_of(turns, base)
+
+    assert [("turn", "1", 6), ("turn", "2", 6)] == [
+        (one.axis, one.name, one.num_prompts) for one in (first, second)
+    ]
+    assert pytest.approx(3.0) == first.decode_speedup.value
+    assert pytest.approx(1.5) == second.decode_speedup.value
+
+
+def test_a_small_slice_takes_no_look():
+    """What cannot be measured does not widen what can."""
+    trials = [trial(n, labels={"category": "a" if n else "b"}) for n in range(9)]
+    base = [replace(one, key=replace(one.key, arm="baseline")) for one in trials]
+
+    rare, common = slices_of(trials, base)
+
+    assert isinstance(rare.decode_speedup, Unmeasured)
+    assert INTERVALS.level == common.decode_speedup.level
+
+
+def test_intervals_say_what_holm_says():
+    """At its Holm level an interval excludes no change exactly where Holm's test rejects."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        spreads = [
+            Spread(value=1 + 0.1 * rng.normal(), standard_error=0.04, num_prompts=12)
+            for _ in range(rng.integers(1, 12))
+        ]
+        p_values = [one.p_value(1.0) for one in spreads]
+        excludes = [
+            not interval.low <= 1 <= interval.high
+            for one, level in zip(spreads, holm_levels(p_values, 0.95), strict=True)
+            for interval in [replace(INTERVALS, level=level).around(one)]
+        ]
+
+        assert rejected_by_holm(p_values) == excludes
+
+
+def rejected_by_holm(p_values):
+    """Holm (1979) as it is written: step down until the first that fails."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    rejected = [False] * len(p_values)
+    for rank, place in enumerate(order):
+        if p_values[place] >= 0.05 / (len(p_values) - rank):
+            break
+        rejected[place] = True
+    return rejected
+
+
+def test_no_change_is_rarely_called_one():
+    """Ten slices without any change: at most 5 % of runs show one, 0.9 % power margin at 4,000."""
+    rng = np.random.default_rng(1)
+    false_alarms = 0
+    for _ in range(4000):
+        draws = rng.normal(size=(10, 12))
+        spreads = [
+            Spread(
+                value=1 + row.mean(), standard_error=row.std(ddof=1) / np.sqrt(12), num_prompts=12
+            )
+            for row in draws
+        ]
+        false_alarms += any(rejected_by_holm([one.p_value(1.0) for one in spreads]))
+
+    assert false_alarms / 4000 <= 0.05 + 0.009
+
+
+def test_all_arms_share_the_correction():
+    """Two arms on two slices are four looks."""
+    rng = np.random.default_rng(2)
+    arms = {
+        name: [
+            trial(n, arm=name, decode_s=1 + rng.random(), labels={"category": "ab"[n % 2]})
+            for n in range(12)
+        ]
+        for name in ("x", "y")
+    }
+    base = [
+        trial(n, arm="baseline", decode_s=1.5, labels={"category": "ab"[n % 2]}) for n in range(12)
+    ]
+    pairs = {name: pair_trials(base, trials) for name, trials in arms.items()}
+
+    found = slice_arms(pairs, dict.fromkeys(arms, 4), INTERVALS)
+
+    levels = [one.decode_speedup.level for parts in found.values() for one in parts]
+    assert all(isinstance(one.decode_speedup, Interval) for p in found.values() for one in p)
+    assert pytest.approx(1 - 0.05 / 4) == max(levels)
