@@ -9,22 +9,28 @@ Nothing here prints, and nothing imports torch until a model is needed.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from specmeasure.corpus.languages import with_languages
 from specmeasure.corpus.load import load_corpus
 from specmeasure.corpus.sample import sample_prompts
+from specmeasure.corpus.survey import survey
 from specmeasure.decide import decide
 from specmeasure.errors import UnreadableCorpus, UsageError
+from specmeasure.estimate import precision
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.summary import estimate
 from specmeasure.records.corpus import Corpus, CorpusOptions, Dropped, Prompt
 from specmeasure.records.decision import Decision, Policy
 from specmeasure.records.estimates import Estimates
-from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Arm, Method, Plan
+from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Arm, Method, ModelOptions, Plan
+from specmeasure.records.precision import MeasurementPlan, Wish
+from specmeasure.records.request import Request
+from specmeasure.records.survey import Survey, TokenFacts
 from specmeasure.records.trace import CorpusFacts, Environment, Manifest, Trace
 from specmeasure.run.environment import environment, free_cores, load_average, load_warning
 from specmeasure.trace import store
@@ -34,19 +40,11 @@ if TYPE_CHECKING:
 
 REPORT_FILES = ("brief.md", "acceptance.svg", "speedup.svg", "estimates.json", "decision.json")
 MAX_NGRAM, MIN_NGRAM = 4, 2  # suffixes that n-gram arms look up
+MOST_LOOKED_AT = 10_000  # prompts that a look at a corpus examines one by one
+DEFAULT_MODEL_OPTIONS = ModelOptions()
+PILOT_REPEATS = 2  # the fewest that tell timing noise from prompts
 RESERVE = 3  # times the limit are read, for prompts that the models cannot hold
 FIRST_PLACES = 5  # named for each reason to leave prompts out
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a user asks to be run."""
-
-    plan: Plan
-    sources: tuple[str, ...]
-    options: CorpusOptions = field(default_factory=CorpusOptions)
-    policy: Policy = field(default_factory=Policy)
-    argv: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +64,9 @@ class Watchers:
     warning: Callable[[str], None] = lambda _: None
     planned: Callable[[int], None] = lambda _: None
     trial: Callable[[], None] = lambda: None
+
+
+SILENT = Watchers()
 
 
 def plan_arms(*, drafts: Sequence[str], ngram: bool, lengths: Sequence[int]) -> tuple[Arm, ...]:
@@ -122,6 +123,12 @@ def start(
     """
     plan = request.plan
     corpus = _read_corpus(request.sources, request.options)
+    if request.corpus_fingerprint not in (None, corpus.fingerprint):
+        raise UsageError(
+            f"the prompts are not those that were planned for (fingerprint "
+            f"{corpus.fingerprint[:12]}, planned {str(request.corpus_fingerprint)[:12]}). Plan "
+            "again, or give the same files."
+        )
     if not replace_run:
         store.refuse_existing(folder)
     load_before = load_average()
@@ -195,6 +202,89 @@ def read_trace(folder: Path) -> Trace:
     return store.read_trace(folder)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A corpus before it is paid for."""
+
+    survey: Survey
+    tokens: TokenFacts | None  # None: no tokenizer was named
+
+
+def look(
+    sources: Sequence[str],
+    options: CorpusOptions,
+    *,
+    tokenizer: str | None = None,
+    model_options: ModelOptions = DEFAULT_MODEL_OPTIONS,
+) -> Look:
+    """Read everything, look closely at a sample of at most ``MOST_LOOKED_AT`` prompts.
+
+    Raises:
+        UnreadableCorpus: a source that cannot be understood.
+        ModelError: a tokenizer that cannot be loaded.
+    """
+    limit = min(options.limit or MOST_LOOKED_AT, MOST_LOOKED_AT)
+    corpus = load_corpus(sources, replace(options, limit=limit))
+    corpus = replace(corpus, prompts=with_languages(corpus.prompts))
+    tokens = None
+    if tokenizer is not None:
+        from specmeasure.engines.tokens import token_facts
+
+        tokens = token_facts(tokenizer, corpus.prompts, model_options)
+    return Look(survey=survey(corpus), tokens=tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A measurement plan, and the request that carries it out."""
+
+    plan: MeasurementPlan
+    request: Request
+
+
+def plan_measurement(
+    request: Request, wish: Wish, *, num_pilot_prompts: int, watchers: Watchers = SILENT
+) -> Planned:
+    """How many prompts and repeats the wish needs.
+
+    Args:
+        request: what is to be run; its limit and repeats are what is planned.
+        wish: what the run should tell.
+        num_pilot_prompts: run first, twice each; 0 plans on stated assumptions.
+        watchers: told what happens.
+
+    Raises:
+        SpecmeasureError: as ``start``, and a pilot that answers too little.
+    """
+    looked_at = load_corpus(request.sources, replace(request.options, limit=MOST_LOOKED_AT))
+    sizes = dict(looked_at.sizes)
+    spread, cost = precision.ASSUMED, None
+    if num_pilot_prompts:
+        trace = _pilot(request, num_pilot_prompts, watchers)
+        spread, cost = precision.pilot_spread(trace), precision.pilot_cost(trace)
+    plan = precision.plan_measurement(wish, spread, sizes, cost=cost)
+    options = replace(request.options, limit=plan.num_prompts)
+    planned = replace(
+        request,
+        plan=replace(request.plan, num_repeats=plan.num_repeats),
+        sources=_absolute(request.sources),
+        options=options,
+        corpus_fingerprint=_read_corpus(request.sources, options).fingerprint,
+    )
+    return Planned(plan=plan, request=planned)
+
+
+def _pilot(request: Request, num_prompts: int, watchers: Watchers) -> Trace:
+    """A small run whose folder is not kept."""
+    small = replace(
+        request,
+        plan=replace(request.plan, num_repeats=PILOT_REPEATS, include_text=False),
+        options=replace(request.options, limit=num_prompts),
+    )
+    with TemporaryDirectory(prefix="specmeasure-pilot-") as folder:
+        return start(small, Path(folder) / "pilot", watchers=watchers)
+
+
 def conclude(trace: Trace, *, policy: Policy | None = None, seed: int = 0) -> Report:
     """Estimate and decide, under the run's own policy unless another is given."""
     estimates = estimate(trace, Intervals(seed=seed))
@@ -225,9 +315,11 @@ def write_report(report: Report, folder: Path) -> Path:
     return brief
 
 
-def as_json(report: Report) -> str:
-    """Estimates and decision as one document."""
-    return store.plain({"decision": report.decision, "estimates": report.estimates}).decode()
+def as_json(shown: Report | Look) -> str:
+    """Estimates and decision, or a look at a corpus, as one document."""
+    if isinstance(shown, Look):
+        return store.plain(shown).decode()
+    return store.plain({"decision": shown.decision, "estimates": shown.estimates}).decode()
 
 
 def _refuse_other_machine(recorded: Environment, folder: Path) -> None:
@@ -362,15 +454,21 @@ def _corpus_facts(
         request.plan.settings_for(prompt.asked).sampling for prompt in prompts
     ).most_common()
     return CorpusFacts(
-        sources=tuple(
-            source if source == "-" else str(Path(source).absolute()) for source in request.sources
-        ),
+        sources=_absolute(request.sources),
         options=request.options,
         fingerprint=corpus.fingerprint,
         num_prompts=len(prompts),
         files=corpus.files,
         dropped=(*corpus.dropped, *misfits),
         samplings=tuple(samplings),
+    )
+
+
+def _absolute(sources: Sequence[str]) -> tuple[str, ...]:
+    """What still names the same prompts from another folder; hub names are the same anywhere."""
+    return tuple(
+        source if source == "-" or source.startswith("hf:") else str(Path(source).absolute())
+        for source in sources
     )
 
 

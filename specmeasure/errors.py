@@ -4,6 +4,7 @@
     ├── UsageError                 the request itself cannot be carried out (exit code 2)
     │   ├── UnreadableCorpus       a prompt file that cannot be understood
     │   ├── UnusablePolicy         a policy file with an unknown rule or a wrong value
+    │   ├── UnusablePlan           a plan file with an unknown field or a wrong value
     │   └── UnreadableTrace        a run folder that is missing, foreign or damaged
     ├── ModelError                 a model cannot be loaded or used
     │   ├── ModelNotFound          no such folder, or hub id that cannot be had now
@@ -33,6 +34,10 @@ class UnreadableCorpus(UsageError):
 
 class UnusablePolicy(UsageError):
     """A policy with an unknown rule or a value out of range."""
+
+
+class UnusablePlan(UsageError):
+    """A plan file with an unknown field or a value out of range."""
 
 
 class UnreadableTrace(UsageError):

@@ -429,3 +429,33 @@ def test_flags_replace_single_rules():
     found = override(stated, {"min_prompts": None, "min_decode_speedup": 1.2}, "flags")
 
     assert Policy(min_prompts=5, min_decode_speedup=1.2) == found
+
+
+@pytest.mark.parametrize(
+    ("num_sampled", "rule"), [(40, RuleOutcome.MET), (39, RuleOutcome.OPEN), (0, RuleOutcome.OPEN)]
+)
+def test_sampled_answers_are_no_lost_audits(num_sampled, rule):
+    """Of 100 answers 60 are audited: sampled ones account for the rest, or audits are missing."""
+    audit = replace(audited(0), num_trials=60, num_identical=60, num_sampled=num_sampled)
+
+    assert rule == outcome(judged(an_arm(losslessness=audit)), "divergence")
+
+
+def test_a_mixed_run_says_what_was_not_audited():
+    """The finding counts both kinds of answers."""
+    audit = replace(audited(0), num_trials=60, num_identical=60, num_sampled=40)
+    (found,) = [f for f in judged(an_arm(losslessness=audit)).findings if "divergence" in f.rule]
+
+    assert "0 of 60 audited, 60 greedy answers; 40 sampled and not audited" == found.observed
+
+
+def test_slow_slices_are_found_on_any_axis():
+    """A language that loses stops an arm whose categories all gain."""
+    slow = replace(a_slice("te", interval(0.75, 0.91, value=0.83)), axis="language")
+
+    found = judged(an_arm(slices=(a_slice("chat", interval(1.3, 1.5)), slow)))
+
+    (finding,) = [f for f in found.findings if "slice" in f.rule]
+    assert Verdict.NO_GO == found.verdict
+    assert finding.observed.startswith("language te 0.83 [0.75, 0.91]")
+    assert ["category", "language"] == [one.axis for one in found.slices]

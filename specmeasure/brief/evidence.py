@@ -61,6 +61,13 @@ def write_output_notes(arms: Sequence[JoinedArm], *, is_greedy: bool) -> tuple[s
         )
     elif not missing:
         notes.append("Not audited: the run holds no audit.")
+    sampled = [
+        f"{count(audit.num_sampled)} of {name}"
+        for name, audit in counted.items()
+        if audit.num_sampled
+    ]
+    if sampled:
+        notes.append(f"Sampled answers are not audited one by one: {', '.join(sampled)}.")
     if not is_greedy:
         notes.append(
             "The verification rule keeps the target's distribution in exact arithmetic; this run "
@@ -82,7 +89,9 @@ def _resampling(estimates: Estimates, arms: Sequence[JoinedArm]) -> str:
         f"decode speedup at {corrected}, corrected for {count(len(arms), 'arm')}"
         if corrected and len(arms) > 1
         else "",
-        "slices at Holm's levels" if has_slices else "",
+        "slices at Holm's levels, degrees of freedom from Kish's effective number of prompts"
+        if has_slices
+        else "",
     ]
     others = levels(arm.estimates.end_to_end_speedup for arm in arms) or level(0.95)
     said = "; ".join(part for part in (f"level {others}", *looks) if part)

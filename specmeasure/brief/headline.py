@@ -59,23 +59,23 @@ def routing(slices: Sequence[SliceVerdict]) -> str | None:
     'by category: GO for chat; NO_GO for code: route'
     """
     axes = dict.fromkeys(one.axis for one in slices)
-    said = {axis: _differences([one for one in slices if one.axis == axis]) for axis in axes}
-    differing = [axis for axis, text in said.items() if text is not None]
+    verdicts = {axis: {one.verdict for one in slices if one.axis == axis} for axis in axes}
+    differing = [axis for axis in axes if len(verdicts[axis]) > 1]
     if not differing:
         return None
-    chosen = next((axis for axis in differing if str(said[axis]).endswith("route")), differing[0])
-    return f"by {plain(chosen)}: {said[chosen]}"
+    to_route = [axis for axis in differing if verdicts[axis] >= {Verdict.GO, Verdict.NO_GO}]
+    chosen = (to_route or differing)[0]
+    said = _by_verdict([one for one in slices if one.axis == chosen])
+    return f"by {plain(chosen)}: {said}{': route' if to_route else ''}"
 
 
-def _differences(slices: Sequence[SliceVerdict]) -> str | None:
+def _by_verdict(slices: Sequence[SliceVerdict]) -> str:
     groups = {
         verdict: [plain(s.name) for s in slices if s.verdict is verdict] for verdict in Verdict
     }
-    said = [f"{verdict.value} for {listed(names)}" for verdict, names in groups.items() if names]
-    if len(said) < 2:
-        return None
-    split = groups[Verdict.GO] and groups[Verdict.NO_GO]
-    return "; ".join(said) + (": route" if split else "")
+    return "; ".join(
+        f"{verdict.value} for {listed(names)}" for verdict, names in groups.items() if names
+    )
 
 
 def _reason(finding: RuleFinding | None) -> str:

@@ -183,8 +183,9 @@ def _speedup_title(arm: ArmEstimates, decision: Decision) -> str:
     if not verdicts:
         return f"{name}: {speedup(published_speedup(arm))} over all prompts"
     num_met, num_failed, num_open = (verdicts.count(verdict) for verdict in Verdict)
+    slices = f"{count(len(verdicts), 'slice')} by {shortened(axis, at_most=20)}"
     parts = [
-        f"{name} clears the bar in {num_met} of {count(len(verdicts), axis)}",
+        f"{name} clears the bar in {num_met} of {slices}",
         f"misses it in {num_failed}" if num_failed else "",
         f"open in {num_open}" if num_open else "",
         f"largest {_MOST_CATEGORIES} shown" if len(verdicts) > _MOST_CATEGORIES else "",

@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 
 from specmeasure.brief.names import plain
+from specmeasure.brief.numbers import count
 from specmeasure.records.plan import Arm, Method, Sampling
 from specmeasure.records.trace import Manifest
 
@@ -41,7 +42,12 @@ def write_caveats(manifest: Manifest, arm: Arm) -> tuple[str, ...]:
             "This run used the embedded demo pair, which no engine can load by these names: the "
             "settings show the shape only."
         )
-    if arm.method is Method.DRAFT_MODEL and not manifest.plan.sampling.is_greedy:
+    if len(manifest.corpus.samplings) > 1:
+        caveats.append(
+            f"Prompts were decoded with {count(len(manifest.corpus.samplings), 'sampling setting')}"
+            f"; shown is that of most: {_sampling(manifest)}."
+        )
+    if arm.method is Method.DRAFT_MODEL and not _sampling(manifest).is_greedy:
         caveats.append(
             "transformers applies the temperature to the draft twice, so expect fewer accepted "
             "drafts there; its output distribution is unaffected."
@@ -50,7 +56,7 @@ def write_caveats(manifest: Manifest, arm: Arm) -> tuple[str, ...]:
 
 
 def _vllm(manifest: Manifest, arm: Arm) -> str:
-    is_sampled_draft = arm.method is Method.DRAFT_MODEL and not manifest.plan.sampling.is_greedy
+    is_sampled_draft = arm.method is Method.DRAFT_MODEL and not _sampling(manifest).is_greedy
     fields = {
         "method": _VLLM_METHODS[arm.method],
         "model": arm.draft,
@@ -69,7 +75,7 @@ def _vllm(manifest: Manifest, arm: Arm) -> str:
 
 
 def _transformers(manifest: Manifest, arm: Arm) -> str:
-    sampling = _generate_arguments(manifest.plan.sampling)
+    sampling = _generate_arguments(_sampling(manifest))
     if arm.method is Method.NGRAM:
         return (
             f"target.generate(**inputs, {sampling}, "
@@ -88,6 +94,12 @@ def _transformers(manifest: Manifest, arm: Arm) -> str:
             f"target.generate(**inputs, {sampling}, assistant_model=assistant)",
         ]
     )
+
+
+def _sampling(manifest: Manifest) -> Sampling:
+    """How most prompts were decoded: rows may ask for their own."""
+    used = manifest.corpus.samplings or ((manifest.plan.sampling, 1),)
+    return max(used, key=lambda pair: pair[1])[0]
 
 
 def _dtype(manifest: Manifest) -> str:

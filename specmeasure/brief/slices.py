@@ -21,7 +21,7 @@ class SliceTable:
 
     axis: str
     table: Table
-    num_left_out: int
+    left_out: str | None  # how many slices have no row
 
 
 def write_slice_tables(arm: JoinedArm, notes: Footnotes) -> tuple[SliceTable, ...]:
@@ -34,7 +34,7 @@ def write_slice_tables(arm: JoinedArm, notes: Footnotes) -> tuple[SliceTable, ..
             SliceTable(
                 axis=plain(axis),
                 table=slice_table(arm, [part for part in parts if part in largest], notes),
-                num_left_out=len(parts) - len(largest),
+                left_out=_left_out(axis, len(parts) - len(largest)),
             )
         )
     return tuple(tables)
@@ -68,9 +68,15 @@ def write_correction(arms: Sequence[JoinedArm]) -> str:
     ]
     return (
         f"Intervals of slices take Holm's levels over {count(len(looks), 'measured slice')} of "
-        f"{count(len(arms), 'arm')}: were there no change anywhere, the chance that any of them "
-        "excludes 1.00 is at most 5 %."
+        f"{count(len(arms), 'arm')}: were there no change anywhere, any of them would exclude "
+        "1.00 in about 5 % of runs or fewer (family-wise)."
     )
+
+
+def _left_out(axis: str, num_slices: int) -> str | None:
+    if not num_slices:
+        return None
+    return f"And {count(num_slices, 'smaller slice')} by {plain(axis)}."
 
 
 def _by_axis(parts: Sequence[SliceEstimates]) -> str:

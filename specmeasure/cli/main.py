@@ -72,6 +72,7 @@ def run(
     chat: opt.Chat = "auto",
     limit: opt.Limit = None,
     skip_bad_lines: opt.SkipBadLines = False,
+    plan: opt.PlanFile = None,
     out: opt.Out = None,
     resume: opt.Resume = None,
     force: opt.Force = False,
@@ -94,6 +95,80 @@ def run(
 
     folder, trace = running.resume(context) if resume else running.start(context)
     running.conclude(context, folder, trace, policy=None)
+
+
+@app.command()
+def corpus(
+    context: typer.Context,
+    prompts: opt.Prompts = None,
+    tokenizer: opt.Tokenizer = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    field: opt.Field = None,
+    response_field: opt.ResponseField = None,
+    category_field: opt.CategoryField = None,
+    slice_by: opt.SliceBy = None,
+    format: opt.Format = "auto",  # noqa: A002 - the option's name
+    text_split: opt.TextSplit = "auto",
+    chat: opt.Chat = "auto",
+    limit: opt.Limit = None,
+    skip_bad_lines: opt.SkipBadLines = False,
+    seed: opt.Seed = 0,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Look at prompts before paying for a run: formats, duplicates, languages, tokens."""
+    from specmeasure.cli import looking
+
+    looking.look(context)
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    prompts: opt.Prompts = None,
+    target: opt.Target = None,
+    draft: opt.Draft = None,
+    ngram: opt.Ngram = False,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    attn: opt.Attn = None,
+    threads: opt.Threads = None,
+    device_map: opt.DeviceMap = None,
+    allow_pickle: opt.AllowPickle = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    k: opt.Lengths = "4",
+    max_new_tokens: opt.MaxNewTokens = 128,
+    temperature: opt.Temperature = 0.0,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    ignore_eos: opt.IgnoreEos = False,
+    row_sampling: opt.AskedSampling = True,
+    field: opt.Field = None,
+    response_field: opt.ResponseField = None,
+    category_field: opt.CategoryField = None,
+    slice_by: opt.SliceBy = None,
+    format: opt.Format = "auto",  # noqa: A002 - the option's name
+    text_split: opt.TextSplit = "auto",
+    chat: opt.Chat = "auto",
+    skip_bad_lines: opt.SkipBadLines = False,
+    seed: opt.Seed = 0,
+    policy: opt.PolicyFile = None,
+    min_speedup: opt.MinSpeedup = None,
+    min_slice_speedup: opt.MinSliceSpeedup = None,
+    max_memory_gib: opt.MaxMemory = None,
+    min_prompts: opt.MinPrompts = None,
+    max_divergent: opt.MaxDivergent = None,
+    max_noise: opt.MaxNoise = None,
+    max_failed_share: opt.MaxFailedShare = None,
+    detect: opt.Detect = "5%",
+    power: opt.Power = 0.8,
+    each_slice: opt.EachSlice = False,
+    pilot: opt.Pilot = 20,
+    write: opt.Write = None,
+) -> None:
+    """Say how many prompts and repeats a decision needs, and write the run's plan file."""
+    from specmeasure.cli import planning
+
+    planning.plan(context)
 
 
 @app.command()

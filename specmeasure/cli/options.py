@@ -176,6 +176,33 @@ IncludeText = Annotated[
     _option("--include-text", help="Keep token ids in the trace, for show.", panel=RECORD),
 ]
 
+PlanFile = Annotated[
+    Path | None,
+    _option("--plan", help="Execute exactly what `specmeasure plan --write` saved.", panel=RECORD),
+]
+PRECISION = "Precision"
+Detect = Annotated[
+    str,
+    _option("--detect", help="Effect to be told from the threshold, e.g. 5%.", panel=PRECISION),
+]
+Power = Annotated[
+    float,
+    _option("--power", min=0.5, max=0.99, help="Chance to tell it.", panel=PRECISION),
+]
+EachSlice = Annotated[bool, _option("--each-slice", help="In every category too.", panel=PRECISION)]
+Pilot = Annotated[
+    int,
+    _option(
+        "--pilot",
+        min=0,
+        help="Prompts run twice first to measure the spread; 0 assumes it.",
+        panel=PRECISION,
+    ),
+]
+Write = Annotated[
+    Path | None, _option("--write", help="Save the plan for run --plan.", panel=PRECISION)
+]
+
 PolicyFile = Annotated[
     Path | None, _option("--policy", help="TOML file with the rules' numbers.", panel=DECISION)
 ]

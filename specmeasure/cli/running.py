@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from specmeasure import api, demo
 from specmeasure.brief.console import summary_table
 from specmeasure.decide import override, read_policy
-from specmeasure.errors import RunInterrupted, UnusablePolicy, UsageError
+from specmeasure.errors import RunInterrupted, UnusablePlan, UnusablePolicy, UsageError
+from specmeasure.planfile import read_request
 from specmeasure.records.corpus import CorpusOptions
 from specmeasure.records.decision import Policy
 from specmeasure.records.plan import ModelOptions, Plan, Sampling
+from specmeasure.records.request import Request
 from specmeasure.records.trace import Trace
 
 EXIT_BY_VERDICT = {"GO": 0, "NO_GO": 10, "INCONCLUSIVE": 20}
 WITH_RESUME = {"resume", "prompts", "check", "as_json"}
+WITH_PLAN = {"plan", "out", "force", "check", "as_json"}
 GIB = 2**30
 PIPE_WIDTH = 110
 
@@ -29,20 +33,37 @@ PIPE_WIDTH = 110
 def start(context: typer.Context) -> tuple[Path, Trace]:
     """Record a new run."""
     asked = context.params
-    if not asked["prompts"]:
-        raise UsageError("no prompts: name files, folders or - for stdin (or --resume a run).")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005 - the user's own clock
     folder: Path = asked["out"] or Path("reports") / stamp
-    with _watched(folder) as watchers:
-        request = api.Request(
-            plan=_plan(asked, watchers),
-            sources=tuple(asked["prompts"]),
-            options=corpus_options(asked),
-            policy=policy(context, Policy()),
-            argv=tuple(sys.argv),
-        )
-        trace = api.start(request, folder, replace_run=asked["force"], watchers=watchers)
+    with watched(folder) as watchers:
+        asked_for = _planned(context) if asked["plan"] else request(context, watchers)
+        trace = api.start(asked_for, folder, replace_run=asked["force"], watchers=watchers)
     return folder, trace
+
+
+def request(context: typer.Context, watchers: api.Watchers) -> Request:
+    """What the options ask for."""
+    asked = context.params
+    if not asked["prompts"]:
+        raise UsageError("no prompts: name files, folders or - for stdin (or --resume a run).")
+    return Request(
+        plan=_plan(asked, watchers),
+        sources=tuple(asked["prompts"]),
+        options=corpus_options(asked),
+        policy=policy(context, Policy()),
+        argv=tuple(sys.argv),
+    )
+
+
+def _planned(context: typer.Context) -> Request:
+    """What a plan file asks for; nothing else may be said beside it."""
+    path: Path = context.params["plan"]
+    _refuse_beside(context, "--plan", WITH_PLAN)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnusablePlan(f"--plan {path}: cannot be read: {error}") from error
+    return replace(read_request(text, str(path)), argv=tuple(sys.argv))
 
 
 def corpus_options(asked: dict[str, Any]) -> CorpusOptions:
@@ -53,17 +74,22 @@ def corpus_options(asked: dict[str, Any]) -> CorpusOptions:
 
 def resume(context: typer.Context) -> tuple[Path, Trace]:
     """Finish an interrupted run; everything but the place of the prompts is in its manifest."""
+    _refuse_beside(context, "--resume", WITH_RESUME)
+    folder: Path = context.params["resume"]
+    with watched(folder) as watchers:
+        return folder, api.resume(folder, context.params["prompts"] or (), watchers=watchers)
+
+
+def _refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None:
     given = {
         name
         for name in context.params
         if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
     }
-    if given - WITH_RESUME:
-        names = ", ".join("--" + name.replace("_", "-") for name in sorted(given - WITH_RESUME))
-        raise UsageError(f"--resume takes its settings from the run; leave out {names}.")
-    folder: Path = context.params["resume"]
-    with _watched(folder) as watchers:
-        return folder, api.resume(folder, context.params["prompts"] or (), watchers=watchers)
+    if given - allowed:
+        names = ", ".join("--" + name.replace("_", "-") for name in sorted(given - allowed))
+        taken = "the run" if flag == "--resume" else "the file"
+        raise UsageError(f"{flag} takes its settings from {taken}; leave out {names}.")
 
 
 def conclude(context: typer.Context, folder: Path, trace: Trace, *, policy: Policy | None) -> None:
@@ -146,7 +172,7 @@ def _lengths(text: str) -> list[int]:
 
 
 @contextmanager
-def _watched(folder: Path) -> Iterator[api.Watchers]:
+def watched(folder: Path | None) -> Iterator[api.Watchers]:
     """A progress bar on stderr while the body runs; Ctrl-C ends it with a way to go on."""
     console = Console(stderr=True)
     columns = (
@@ -171,7 +197,7 @@ def _watched(folder: Path) -> Iterator[api.Watchers]:
         except KeyboardInterrupt:
             kept = (
                 ""
-                if not (folder / "manifest.json").exists()
+                if folder is None or not (folder / "manifest.json").exists()
                 else (f" What was recorded is kept; go on with: specmeasure run --resume {folder}")
             )
             raise RunInterrupted(f"interrupted.{kept}") from None

@@ -60,6 +60,8 @@ def read_asked(request: Mapping[str, object]) -> AskedSampling:
 
 def not_replayed(request: Mapping[str, object]) -> list[str]:
     """Parameters that change what the target would say and are not part of a replay."""
+    if _NEUTRAL.keys().isdisjoint(request):
+        return []
     return [
         name
         for name, neutral in _NEUTRAL.items()

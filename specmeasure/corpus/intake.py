@@ -30,9 +30,9 @@ class Intake:
         # by category: (−draw, −order of reading, prompt), the largest draw on top
         self._kept: dict[str, list[tuple[int, int, Prompt]]] = defaultdict(list)
 
-    def offer(self, prompt: Prompt) -> None:
-        """Take a prompt, unless an earlier one asked the same."""
-        self._waiting.append((prompt, prompt.content_hash))
+    def offer(self, prompt: Prompt, content: str) -> None:
+        """Take a prompt with its content hash, unless an earlier one asked the same."""
+        self._waiting.append((prompt, content))
         if len(self._waiting) >= _BATCH:
             self._settle()
 

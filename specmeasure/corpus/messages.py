@@ -82,8 +82,14 @@ def _read_turn(turn: object, place: str) -> Message:
 
 
 def _read_messages(values: Sequence[object], name: str) -> Talk:
-    items = [_require_object(value, f"{name}[{i}]") for i, value in enumerate(values)]
-    roles = [_read_role(item, f"{name}[{i}]") for i, item in enumerate(items)]
+    items: list[Mapping[str, object]] = []
+    roles: list[str] = []
+    for i, value in enumerate(values):
+        item = value if isinstance(value, dict) else _require_object(value, f"{name}[{i}]")
+        items.append(item)
+        role = item.get("role")
+        known = isinstance(role, str) and role
+        roles.append(role if known else _read_role(item, f"{name}[{i}]"))  # type: ignore[arg-type]
     if "user" not in roles:
         raise Unreplayable("no user message")
     num_kept = len(roles)
@@ -94,7 +100,7 @@ def _read_messages(values: Sequence[object], name: str) -> Talk:
     is_sharegpt = "from" in items[0] or name.endswith("conversations")
     return Talk(
         tuple(
-            _read_message(items[i], roles[i], f"{name}[{i}]")
+            _read_message(items[i], roles[i], name, i)
             for i in range(num_kept)
             if not (is_sharegpt and roles[i] == "assistant" and i < first_user)
         ),
@@ -117,6 +123,7 @@ def _require_object(value: object, place: str) -> Mapping[str, object]:
 
 
 def _read_role(item: Mapping[str, object], place: str) -> str:
+    """The role where `role` does not say it."""
     role = item.get("role")
     if role is None and "from" in item:
         speaker = str(item["from"]).lower()
@@ -126,19 +133,17 @@ def _read_role(item: Mapping[str, object], place: str) -> str:
         return _SHAREGPT_ROLES[speaker]
     if role is None and ("text" in item or "texts" in item):
         return "user"  # AIPerf leaves it out
-    if not isinstance(role, str) or not role:
-        raise BadRow(f"{place} has no role", _MESSAGE)
-    return role
+    raise BadRow(f"{place} has no role", _MESSAGE)
 
 
-def _read_message(item: Mapping[str, object], role: str, place: str) -> Message:
+def _read_message(item: Mapping[str, object], role: str, name: str, index: int) -> Message:
     content = item.get("content")
     if isinstance(content, str) and len(item) == 2:
         return Message(role=role, content=content)
     extras = read_extras(item)
     if content is None and extras is not None and "tool_calls" in extras:
         return Message(role=role, content="", extras=extras)
-    return Message(role=role, content=_read_content(item, place), extras=extras)
+    return Message(role=role, content=_read_content(item, f"{name}[{index}]"), extras=extras)
 
 
 def _read_content(item: Mapping[str, object], place: str) -> str:

@@ -1,6 +1,6 @@
 """A row to its prompts: ids, categories, and whether each is sent as a chat or as a text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from specmeasure.corpus.answers import read_answers
@@ -36,8 +36,12 @@ def find_in_row(row: Row, options: CorpusOptions) -> list[Found]:
     return find_prompts(row.value, options.field)
 
 
-def read_prompt(row: Row, found: Found, *, stem: str, options: CorpusOptions) -> Prompt:
-    """One prompt, or BadRow, Unreplayable, Undecidable; its id may still collide."""
+def read_prompt(row: Row, found: Found, *, stem: str, options: CorpusOptions) -> tuple[Prompt, str]:
+    """One prompt, whose id may still collide, and its content hash.
+
+    Raises:
+        BadRow, Unreplayable, Undecidable: the row is no prompt.
+    """
     fields = row.value if isinstance(row.value, dict) else {}
     content = read_value(found)
     sent = _as_sent(content, found, options)
@@ -51,10 +55,9 @@ def read_prompt(row: Row, found: Found, *, stem: str, options: CorpusOptions) ->
         tools=read_tools(found.request),
         references=_references(fields, content, found, options),
         asked=read_asked(found.request),
-        labels=tuple((path, _label(fields, path)) for path in options.slice_by),
+        labels=_labels(fields, options) if options.slice_by else (),
     )
-    _require_unicode(prompt)
-    return prompt
+    return prompt, _content_hash(prompt)
 
 
 def _as_sent(
@@ -102,13 +105,17 @@ def _references(
         return read_answers(follow(fields, options.response_field))
     if isinstance(content, Talk) and content.answer is not None:
         return (content.answer,)
-    return read_answers(found.answer)
+    return () if found.answer is None else read_answers(found.answer)
 
 
 def _category(fields: Mapping[str, object], options: CorpusOptions) -> str | None:
     if options.category_field is not None:
         return _spoken(follow(fields, options.category_field))
     return _name(fields, _CATEGORIES)
+
+
+def _labels(fields: Mapping[str, object], options: CorpusOptions) -> tuple[tuple[str, str], ...]:
+    return tuple((path, _label(fields, path)) for path in options.slice_by)
 
 
 def _label(fields: Mapping[str, object], path: str) -> str:
@@ -120,7 +127,11 @@ def _label(fields: Mapping[str, object], path: str) -> str:
 
 def _name(fields: Mapping[str, object], names: tuple[str, ...]) -> str | None:
     """The first of the fields that holds a usable name."""
-    return next((said for name in names if (said := _spoken(fields.get(name)))), None)
+    for name in names:
+        said = _spoken(fields.get(name))
+        if said is not None:
+            return said
+    return None
 
 
 def _spoken(value: object) -> str | None:
@@ -132,26 +143,15 @@ def _spoken(value: object) -> str | None:
     return None
 
 
-def _require_unicode(prompt: Prompt) -> None:
-    """JSON can escape half a surrogate pair, which no tokenizer and no report can encode."""
+def _content_hash(prompt: Prompt) -> str:
+    """JSON can escape half a surrogate pair, which no tokenizer and no digest can encode."""
+    said = [prompt.prompt_id, prompt.category, *(label for _, label in prompt.labels)]
     try:
-        for text in _texts(prompt):
-            text.encode()
+        "".join([*said, *prompt.asked.stop]).encode()
+        content = prompt.content_hash
     except UnicodeEncodeError as error:
         raise BadRow(
             "a string holds half a surrogate pair, which is not Unicode text",
             "Write the whole pair or the character itself",
         ) from error
-
-
-def _texts(prompt: Prompt) -> Iterator[str]:
-    yield prompt.prompt_id
-    yield prompt.category
-    yield from (label for _, label in prompt.labels)
-    yield prompt.text or ""
-    yield prompt.tools or ""
-    yield from prompt.asked.stop
-    for message in prompt.messages:
-        yield message.role
-        yield message.content
-        yield message.extras or ""
+    return content

@@ -1,6 +1,7 @@
 """One source to its prompts, with everything that was left out of it."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -50,7 +51,7 @@ class _Tally:
 
     num_rows: int = 0
     num_prompts: int = 0
-    known: Counter[tuple[str, str]] = field(default_factory=Counter)  # shape and field
+    known: dict[tuple[str, str], None] = field(default_factory=dict)  # shapes and fields
     ignored: Counter[str] = field(default_factory=Counter)  # parameters that are not replayed
     dropped: DroppedCounts = field(default_factory=DroppedCounts)
 
@@ -67,13 +68,13 @@ def read_source(
     source: Source, options: CorpusOptions, stdin: IO[bytes] | None, intake: Intake
 ) -> FileReading:
     """Offer all prompts of a source; the first bad row ends it unless bad rows are skipped."""
-    tally = _Tally()
+    tally, stem = _Tally(), source.stem
     with rows_of(source, options, stdin) as stream:
         for row in stream.rows:
             tally.num_rows += 1
-            for prompt in _prompts_of(row, source.stem, options, tally):
+            for prompt, content in _prompts_of(row, stem, options, tally):
                 tally.num_prompts += 1
-                intake.offer(prompt)
+                intake.offer(prompt, content)
     for place in intake.duplicates():
         tally.num_prompts -= 1
         tally.dropped.add("duplicate", place)
@@ -95,7 +96,9 @@ def read_source(
     )
 
 
-def _prompts_of(row: Row, stem: str, options: CorpusOptions, tally: _Tally) -> list[Prompt]:
+def _prompts_of(
+    row: Row, stem: str, options: CorpusOptions, tally: _Tally
+) -> list[tuple[Prompt, str]]:
     """The prompts of a row; UnreadableCorpus with its place where it is bad."""
     try:
         found = find_in_row(row, options)
@@ -114,12 +117,13 @@ def _prompts_of(row: Row, stem: str, options: CorpusOptions, tally: _Tally) -> l
         return []
     if not isinstance(row.value, str):
         for one in found:
-            tally.known[one.shape, one.field.partition("[")[0]] += 1
-            tally.ignored.update(not_replayed(one.request))
+            tally.known[one.shape, one.field] = None
+            if ignored := not_replayed(one.request):
+                tally.ignored.update(ignored)
     return prompts
 
 
-def _describe(known: Counter[tuple[str, str]]) -> list[str]:
+def _describe(known: Iterable[tuple[str, str]]) -> list[str]:
     """Shapes by their names; where a field alone was recognised, by the field's."""
     shapes = list(dict.fromkeys(shape for shape, _ in known if shape))
     fields = list(dict.fromkeys(name for shape, name in known if not shape))

@@ -3,8 +3,11 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from specmeasure.records.corpus import Prompt
+
+_MASK = 2**64 - 1
 
 
 def sample_prompts(
@@ -41,9 +44,18 @@ def sample_prompts(
 
 
 def draw(content_hash: str, seed: int) -> int:
-    """A pseudo-random rank, 64 bits, that no other prompt has a say in."""
-    digest = hashlib.blake2b(content_hash.encode(), digest_size=8, salt=seed.to_bytes(16, "big"))
-    return int.from_bytes(digest.digest(), "big")
+    """A pseudo-random rank, 64 bits, that no other prompt has a say in.
+
+    The digest is random already; multiplying by a seed's odd number (Dietzfelbinger et al. 1997)
+    gives every seed an order of its own.
+    """
+    return int(content_hash[:16], 16) * _multiplier(seed) & _MASK
+
+
+@cache
+def _multiplier(seed: int) -> int:
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") | 1
 
 
 def allot_quotas(sizes: Mapping[str, int], limit: int) -> dict[str, int]:

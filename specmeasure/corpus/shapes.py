@@ -23,6 +23,7 @@ _ANSWERS = (
     *("response", "answer", "output", "completion", "canonical_solution", "code", "query"),
     *("reference", "target", "solution"),
 )
+_ANSWER_NAMES = frozenset(_ANSWERS)
 _LOGGED = (  # path to the request, path to the response, name
     ("proxy_server_request.body", "response", "LiteLLM log"),
     ("request_body", "response_body", "Helicone log"),
@@ -334,9 +335,10 @@ def _sampling_of(row: Row) -> Row:
 
 
 def _answer(row: Row, *, besides: str = "") -> object:
-    for name in _ANSWERS:
-        if name != besides and row.get(name) is not None:
-            return unpacked(row[name])
+    if not _ANSWER_NAMES.isdisjoint(row):
+        for name in _ANSWERS:
+            if name != besides and row.get(name) is not None:
+                return unpacked(row[name])
     instances = row.get("instances")
     first = instances[0] if isinstance(instances, list) and instances else None
     return first.get("output") if isinstance(first, Mapping) else None

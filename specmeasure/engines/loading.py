@@ -27,6 +27,7 @@ from specmeasure.errors import (
 from specmeasure.records.plan import ModelOptions
 
 transformers_logging.disable_progress_bar()  # the CLI owns the terminal
+transformers_logging.set_verbosity_error()
 GIB = 2**30
 HUB_CAUSES = {
     "GatedRepoError": "the repository is gated: accept its licence on the hub and log in",
@@ -65,7 +66,7 @@ def load_tokenizer(name: str, options: ModelOptions) -> Any:
     """The tokenizer of a model."""
     with _explained(name, "tokenizer"):
         return AutoTokenizer.from_pretrained(
-            _location(name), trust_remote_code=options.trust_remote_code
+            location(name), trust_remote_code=options.trust_remote_code
         )
 
 
@@ -78,7 +79,7 @@ def load_model(name: str, options: ModelOptions, *, device: torch.device, role: 
     dtype = _dtype(options.dtype, device)
     with _explained(name, role):
         config = AutoConfig.from_pretrained(
-            _location(name), trust_remote_code=options.trust_remote_code
+            location(name), trust_remote_code=options.trust_remote_code
         )
         if config.is_encoder_decoder:
             raise UnsupportedModel(f"{role} {name}: an encoder-decoder is no causal LM.")
@@ -89,7 +90,7 @@ def load_model(name: str, options: ModelOptions, *, device: torch.device, role: 
         elif device.type == "cuda":
             placement = {"device_map": {"": device}}  # straight there, not through host memory
         model, loading = AutoModelForCausalLM.from_pretrained(
-            _location(name),
+            location(name),
             config=config,
             dtype=dtype,
             attn_implementation=options.attn,
@@ -140,7 +141,7 @@ def fingerprint(name: str, model: Any) -> str:
     commit = getattr(model.config, "_commit_hash", None)
     if commit:
         return str(commit)
-    folder, digest = Path(_location(name)), hashlib.sha256()
+    folder, digest = Path(location(name)), hashlib.sha256()
     for path in sorted(
         [*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.bin")]
     ):
@@ -153,7 +154,8 @@ def fingerprint(name: str, model: Any) -> str:
     return digest.hexdigest()
 
 
-def _location(name: str) -> str:
+def location(name: str) -> str:
+    """The folder of an embedded or local model, or the hub id as it is."""
     embedded = embedded_folder(name)
     if embedded is None:
         return str(Path(name).expanduser()) if Path(name).expanduser().exists() else name
@@ -219,7 +221,7 @@ def _explanation(name: str, role: str, error: Exception) -> ModelError:
         if said:
             return ModelNotFound(f"{role} {name}: {said}.")
     text = " ".join(str(error).split())
-    folder = Path(_location(name))
+    folder = Path(location(name))
     if folder.is_dir() and not (folder / "config.json").exists():
         return ModelNotFound(f"{role} {name}: the folder has no config.json; it is no model.")
     if "model.safetensors" in text or "pytorch_model.bin" in text:

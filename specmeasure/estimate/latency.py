@@ -57,11 +57,11 @@ def decode_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Estimat
 def decode_spread(baseline: Times, arm: Times, intervals: Intervals) -> Spread | Unmeasured:
     """The decode speedup of a slice, before a confidence level is chosen.
 
-    In a small slice a few long answers are most of the time, so n prompts err less often than
-    Student's t with n - 1 degrees of freedom allows for; at the levels that many looks need, by
-    a factor of 2 to 5. Kish's effective number of prompts (Kish 1965) takes the place of n.
+    In a small slice a few long answers are most of the time. Student's t with n - 1 degrees of
+    freedom then misses too often, at the levels that many looks need by a factor of 2 to 5; here
+    Kish's effective number of prompts (Kish 1965) takes the place of n.
 
-    Formula: (Σ arm seconds)² / Σ (arm seconds)²
+    Formula: effective number = (Σ arm seconds)² / Σ (arm seconds)²
     """
     found = _decode_spread(baseline, arm, intervals)
     if isinstance(found, Unmeasured):

@@ -14,16 +14,23 @@ class Pairs:
     baseline: list[list[TrialRecord]]
     arm: list[list[TrialRecord]]
 
-    def where(self, belongs: Callable[[TrialRecord], bool]) -> "Pairs":
-        """The pairs whose arm's trial belongs; prompts of which none does are left out."""
-        rows = [
-            [(base, arm) for base, arm in zip(*row, strict=True) if belongs(arm)]
-            for row in zip(self.baseline, self.arm, strict=True)
-        ]
-        kept = [row for row in rows if row]
-        return Pairs(
-            [[base for base, _ in row] for row in kept], [[arm for _, arm in row] for row in kept]
-        )
+    def split(self, name_of: Callable[[TrialRecord], str | None]) -> dict[str, "Pairs"]:
+        """The pairs by what their arm's trial is called; those without a name are left out.
+
+        A prompt stands in every part that one of its trials belongs to, with those trials alone.
+        """
+        parts: dict[str, Pairs] = {}
+        for row in zip(self.baseline, self.arm, strict=True):
+            by_name: dict[str, list[tuple[TrialRecord, TrialRecord]]] = defaultdict(list)
+            for base, arm in zip(*row, strict=True):
+                name = name_of(arm)
+                if name is not None:
+                    by_name[name].append((base, arm))
+            for name, own in by_name.items():
+                part = parts.setdefault(name, Pairs([], []))
+                part.baseline.append([base for base, _ in own])
+                part.arm.append([arm for _, arm in own])
+        return parts
 
 
 def pair_trials(baseline: Sequence[TrialRecord], trials: Sequence[TrialRecord]) -> Pairs:

@@ -4,7 +4,9 @@ Looking at many slices finds differences by luck alone, so intervals take Holm's
 over all measured slices of all arms: ordered by their evidence against "no change" (a speedup of
 1.00), the j-th of m is looked at with an error of α / (m − j + 1) while each before it showed a
 change; the rest share the level of the first that did not. A slice's interval then excludes 1.00
-exactly where Holm's test rejects, and under no change any does with a chance of at most α.
+exactly where Holm's test rejects, and under no change any does with a chance of about α at most:
+1 to 7 % in simulations of 1 to 40 slices, 4 to 50 prompts and heavy-tailed lengths. The levels hold
+against 1.00 alone, not for other thresholds that are read off the same intervals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +20,7 @@ from specmeasure.records.trace import TrialRecord
 
 _BANDS = (64, 256, 1024, 4096, 16384)  # prompt tokens; the last band is open
 _LABELS = ("category", "source", "language")
+_COMPUTED = ("length", "turn", "sampling")  # a field of the user's can have these names too
 _NO_CHANGE = 1.0
 
 
@@ -38,10 +41,17 @@ def slice_arms(
     intervals: Intervals,
 ) -> dict[str, tuple[SliceEstimates, ...]]:
     """The slices of every arm, axis by axis, in order of first appearance."""
+    compared = {
+        (trial.key.prompt_id, trial.key.turn): trial
+        for pairs in pairs_by_arm.values()
+        for row in pairs.baseline
+        for trial in row
+    }
+    axes = find_axes(list(compared.values()))  # the same for all arms, so that they compare
     parts = [
         part
         for arm, pairs in pairs_by_arm.items()
-        for axis in find_axes([trial for row in pairs.baseline for trial in row])
+        for axis in axes
         for part in _parts(arm, axis, pairs, intervals)
     ]
     measured = [part.speedup for part in parts if isinstance(part.speedup, Spread)]
@@ -74,14 +84,18 @@ def slice_names(trial: TrialRecord) -> dict[str, str]:
     length = {}
     if trial.num_prompt_tokens is not None:
         length = {"length": _band(trial.num_prompt_tokens)}
-    fields = {axis: name for axis, name in trial.labels.items() if axis not in own}
-    return {
+    known = {
         **own,
         **length,
         "turn": str(trial.key.turn + 1),
         "sampling": str(trial.sampling),
-        **fields,
     }
+    fields = {
+        f"field {axis}" if axis in _COMPUTED else axis: name
+        for axis, name in trial.labels.items()
+        if axis not in own
+    }
+    return {**known, **fields}
 
 
 def holm_levels(p_values: Sequence[float], level: float) -> list[float]:
@@ -111,17 +125,17 @@ def _band(num_tokens: int) -> str:
 
 
 def _parts(arm: str, axis: str, pairs: Pairs, intervals: Intervals) -> list[_Part]:
-    names = dict.fromkeys(
-        name for row in pairs.arm for trial in row if (name := slice_names(trial).get(axis))
-    )
     parts = []
-    for name in names:
-        own = pairs.where(lambda trial, name=name: slice_names(trial).get(axis) == name)  # type: ignore[misc]
+    for name, own in pairs.split(lambda trial: slice_names(trial).get(axis)).items():
         speedup = latency.decode_spread(
             latency.times(own.baseline), latency.times(own.arm), intervals
         )
         parts.append(_Part(arm=arm, axis=axis, name=name, pairs=own, speedup=speedup))
-    return parts
+    return sorted(parts, key=_shortest) if axis == "length" else parts
+
+
+def _shortest(part: _Part) -> int:
+    return min(trial.num_prompt_tokens or 0 for row in part.pairs.arm for trial in row)
 
 
 def _estimates(part: _Part, most_drafts: int, look: Intervals) -> SliceEstimates:

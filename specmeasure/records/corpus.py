@@ -113,20 +113,20 @@ class Prompt:
     @property
     def content_hash(self) -> str:
         """A digest of what is asked and how, blind to id, category, place and recorded answers."""
-        digest = hashlib.blake2b(digest_size=16)
-        for message in self.messages:
-            for part in (message.role, message.content, message.extras or ""):
-                digest.update(part.encode())
-                digest.update(b"\0")
+        said = [
+            part
+            for m in self.messages
+            for part in (m.role, "\0", m.content, "\0", m.extras or "\0")
+        ]
         if self.text is not None:
-            digest.update(b"text\0" + self.text.encode())
+            said += ["text\0", self.text]
         if self.token_ids is not None:
-            digest.update(b"ids\0" + repr(self.token_ids).encode())
+            said += ["ids\0", repr(self.token_ids)]
         if self.tools is not None:
-            digest.update(b"tools\0" + self.tools.encode())
-        if self.asked != _NOTHING_ASKED:
-            digest.update(b"asked\0" + repr(self.asked).encode())
-        return digest.hexdigest()
+            said += ["\0tools\0", self.tools]
+        if self.asked is not _NOTHING_ASKED and self.asked != _NOTHING_ASKED:
+            said += ["\0asked\0", repr(self.asked)]
+        return hashlib.blake2b("".join(said).encode(), digest_size=16).hexdigest()
 
 
 _NOTHING_ASKED = AskedSampling()

@@ -70,3 +70,15 @@ def test_sampled_runs_claim_no_audit():
 
     assert "Not audited: only greedy runs are audited token by token." == notes[0]
     assert "did not test" in notes[1]
+
+
+def test_mixed_runs_count_what_was_sampled():
+    """Beside the audit of greedy answers stands the number that it does not cover."""
+    manifest, estimates, decision = examples.go()
+    arm = examples.draft_arm()
+    assert isinstance(arm.losslessness, Losslessness)
+    mixed = replace(arm, losslessness=replace(arm.losslessness, num_sampled=40))
+    estimates = replace(estimates, arms=(mixed, *estimates.arms[1:]))
+    notes = write_output_notes(join_arms(manifest, estimates, decision), is_greedy=False)
+
+    assert "Sampled answers are not audited one by one: 40 of draft k=4." in notes

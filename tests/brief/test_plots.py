@@ -47,7 +47,7 @@ def test_title_carries_the_message():
     """A figure says what it shows before one looks at the dots."""
     _, estimates, decision = examples.go()
 
-    assert "draft k=4 clears the bar in 2 of 3 categories, misses it in 1" in letters(
+    assert "draft k=4 clears the bar in 2 of 3 slices by category, misses it in 1" in letters(
         speedup_figure(estimates, decision)
     )
     assert "draft k=4: 78 % of blocks keep the first draft, 22 % keep 4" in letters(

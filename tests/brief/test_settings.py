@@ -83,3 +83,16 @@ def test_embedded_pair_is_no_setting():
     assert not any(
         "demo pair" in caveat for caveat in write_caveats(examples.manifest(), examples.DRAFT_4)
     )
+
+
+def test_settings_follow_what_rows_asked_for():
+    """Where prompts brought their own sampling, that of most is shown and said to be."""
+    asked = ((Sampling(), 20), (Sampling(temperature=0.7), 40))
+    manifest = examples.manifest()
+    manifest = replace(manifest, corpus=replace(manifest.corpus, samplings=asked))
+
+    assert "temperature=0.7" in write_settings(manifest, examples.DRAFT_4)[1].code
+    assert any(
+        "2 sampling settings; shown is that of most: temperature 0.7." in caveat
+        for caveat in write_caveats(manifest, examples.DRAFT_4)
+    )

@@ -18,7 +18,7 @@ def make_prompt(number, category="c"):
 def taken(prompts, **options):
     intake = Intake(CorpusOptions(**options))
     for prompt in prompts:
-        intake.offer(prompt)
+        intake.offer(prompt, prompt.content_hash)
     return intake
 
 
@@ -38,7 +38,7 @@ def test_digests_are_new_once(batches):
 
 def test_a_sample_does_not_hold_the_corpus():
     """Of 5,000 prompts, no more than the limit for each category are kept at any time."""
-    intake = taken((make_prompt(n, "ab"[n % 2]) for n in range(5000)), limit=7)
+    intake = taken([make_prompt(n, "ab"[n % 2]) for n in range(5000)], limit=7)
     kept = [len(heap) for heap in intake._kept.values()]
 
     assert 7 == len(intake.prompts())

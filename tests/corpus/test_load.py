@@ -90,7 +90,7 @@ def test_any_bytes_are_read_or_refused(save, content, name):
     try:
         load_corpus([name])
     except UnreadableCorpus as error:
-        assert str(error).startswith((name, "no prompt is left"))  # noqa: PT017
+        assert str(error).startswith((name, "no prompt is left"))
 
 
 @thoroughly
@@ -101,6 +101,6 @@ def test_no_value_is_ever_quoted(save, value):
     try:
         corpus = load_corpus(["a.jsonl"])
     except UnreadableCorpus as error:
-        assert "SECRET" not in str(error)  # noqa: PT017
+        assert "SECRET" not in str(error)
     else:
         assert not any("SECRET" in one.reason for one in corpus.dropped)

@@ -12,7 +12,7 @@ import pytest
 
 from specmeasure.estimate import acceptance, latency
 from specmeasure.estimate.intervals import Intervals
-from specmeasure.records.plan import BASELINE
+from specmeasure.records.plan import BASELINE, DecodeSettings
 from specmeasure.records.trace import TrialRecord
 from tests.fakes import (
     DRAFT_4,
@@ -30,6 +30,7 @@ FLOORS = {8: 0.87, 20: 0.90, 50: 0.90}  # by number of prompts
 CEILING = 0.98
 INTERVALS = Intervals()
 PLAN = make_plan(BASELINE, DRAFT_4)
+SETTINGS = DecodeSettings(max_new_tokens=PLAN.max_new_tokens)
 TRUTH = truth(PLAN, DRAFT_4, Traffic(), Machine())
 
 
@@ -48,7 +49,7 @@ def answers(engine, prompts):
 
 
 def trial(engine, context_ids, arm) -> TrialRecord:
-    seen = engine.observe(context_ids, arm, seed=0)
+    seen = engine.observe(context_ids, arm, SETTINGS)
     return make_trial(
         "p",
         blocks=seen.blocks,

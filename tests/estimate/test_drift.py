@@ -95,3 +95,15 @@ def test_lost_audits_are_not_identical():
 
     assert isinstance(found, Losslessness)
     assert (0, 0) == (found.num_trials, found.num_identical)
+
+
+def test_a_mixed_run_audits_its_greedy_answers():
+    """Sampled answers are counted beside the audits, failed ones nowhere."""
+    drawn = Sampling(temperature=0.7)
+    sampled = [replace(make_trial(f"s{n}", make_block(4, 4)), sampling=drawn) for n in range(3)]
+    failed = replace(sampled[0], error="no kernel")
+
+    found = losslessness([audited("a"), audited("b", DIVERGENT), *sampled, failed])
+
+    assert isinstance(found, Losslessness)
+    assert (2, 1, 3) == (found.num_trials, found.num_divergent, found.num_sampled)

@@ -148,10 +148,10 @@ def test_one_arm_is_not_corrected_for():
 
 def test_slices_are_corrected_for():
     """Every category has its own speedup, at a level that holds for all of them together."""
-    (arm,) = run(make_prompts(18, categories=["chat", "code", "law"])).arms
+    (arm,) = run(make_prompts(36, categories=["chat", "code", "law"])).arms
 
     assert ["chat", "code", "law"] == [one.name for one in arm.slices]
-    assert [6, 6, 6] == [one.decode_speedup.num_prompts for one in arm.slices]
+    assert [12, 12, 12] == [one.decode_speedup.num_prompts for one in arm.slices]
     assert {"category"} == {one.axis for one in arm.slices}
     assert {round(1 - 0.05 / looks, 12) for looks in (1, 2, 3)} == {
         round(one.decode_speedup.level, 12) for one in arm.slices
