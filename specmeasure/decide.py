@@ -26,6 +26,7 @@ from specmeasure.records.estimates import (
     Estimates,
     Interval,
     Losslessness,
+    SliceEstimates,
     Unmeasured,
 )
 
@@ -102,9 +103,7 @@ def _judge(arm: ArmEstimates, noise: RuleFinding, policy: Policy) -> ArmDecision
         verdict=verdict,
         findings=findings,
         slices=tuple(
-            SliceVerdict(
-                axis=one.axis, name=one.name, verdict=_slice_verdict(one.decode_speedup, policy)
-            )
+            SliceVerdict(axis=one.axis, name=one.name, verdict=_slice_verdict(one, policy))
             for one in arm.slices
         ),
         num_prompts_to_settle=(
@@ -138,9 +137,9 @@ def _at_least(rule: str, estimate: Estimate | None, wanted: float) -> RuleFindin
 def _no_slow_slice(arm: ArmEstimates, policy: Policy) -> RuleFinding:
     rule = f"no slice whose upper bound is below {policy.min_slice_speedup:.2f}"
     measured = [
-        (f"{one.axis} {one.name}", one.decode_speedup)
+        (f"{one.axis} {one.name}", found)
         for one in arm.slices
-        if isinstance(one.decode_speedup, Interval)
+        if isinstance(found := _against(one, policy.min_slice_speedup), Interval)
     ]
     if not arm.slices:
         return RuleFinding(
@@ -234,13 +233,20 @@ def _quiet_machine(estimates: Estimates, policy: Policy) -> RuleFinding:
     )
 
 
-def _slice_verdict(speedup: Estimate, policy: Policy) -> Verdict:
-    finding = _at_least("", speedup, policy.min_decode_speedup)
+def _slice_verdict(one: SliceEstimates, policy: Policy) -> Verdict:
+    demanded = policy.min_decode_speedup
+    finding = _at_least("", _against(one, demanded), demanded)
     return {
         RuleOutcome.MET: Verdict.GO,
         RuleOutcome.FAILED: Verdict.NO_GO,
         RuleOutcome.OPEN: Verdict.INCONCLUSIVE,
     }[finding.outcome]
+
+
+def _against(one: SliceEstimates, threshold: float) -> Estimate:
+    """Holm's interval against no change; against another threshold the one that holds for any."""
+    corrected = one.decode_speedup_corrected
+    return one.decode_speedup if threshold == 1 or corrected is None else corrected
 
 
 def _num_prompts_to_settle(speedup: Estimate | None, policy: Policy) -> int | None:

@@ -193,5 +193,7 @@ def made_of_tokens(trace):
 
 
 def without_times(arm):
-    slices = tuple(replace(one, decode_speedup=None) for one in arm.slices)
+    slices = tuple(
+        replace(one, decode_speedup=None, decode_speedup_corrected=None) for one in arm.slices
+    )
     return replace(arm, **dict.fromkeys(MADE_OF_TIMES), slices=slices)

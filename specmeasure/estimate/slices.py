@@ -6,7 +6,7 @@ over all measured slices of all arms: ordered by their evidence against "no chan
 change; the rest share the level of the first that did not. A slice's interval then excludes 1.00
 exactly where Holm's test rejects, and under no change any does with a chance of about α at most:
 1 to 7 % in simulations of 1 to 40 slices, 4 to 50 prompts and heavy-tailed lengths. The levels hold
-against 1.00 alone, not for other thresholds that are read off the same intervals.
+against 1.00 alone: for other thresholds stands a second interval at Bonferroni's level.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,10 +58,11 @@ def slice_arms(
     levels = holm_levels([spread.p_value(_NO_CHANGE) for spread in measured], intervals.level)
     untaken = iter(levels)
     slices: dict[str, list[SliceEstimates]] = {arm: [] for arm in pairs_by_arm}
+    all_looks = intervals.corrected(len(measured))
     for part in parts:
         is_look = isinstance(part.speedup, Spread)
         look = replace(intervals, level=next(untaken)) if is_look else intervals
-        slices[part.arm].append(_estimates(part, most_drafts[part.arm], look))
+        slices[part.arm].append(_estimates(part, most_drafts[part.arm], look, all_looks))
     return {arm: tuple(found) for arm, found in slices.items()}
 
 
@@ -138,15 +139,19 @@ def _shortest(part: _Part) -> int:
     return min(trial.num_prompt_tokens or 0 for row in part.pairs.arm for trial in row)
 
 
-def _estimates(part: _Part, most_drafts: int, look: Intervals) -> SliceEstimates:
+def _estimates(
+    part: _Part, most_drafts: int, look: Intervals, all_looks: Intervals
+) -> SliceEstimates:
     counts = acceptance.count_acceptance(part.pairs.arm, most_drafts)
+    speedup = part.speedup
     return SliceEstimates(
         axis=part.axis,
         name=part.name,
         num_prompts=len(part.pairs.arm),
-        decode_speedup=(
-            look.around(part.speedup) if isinstance(part.speedup, Spread) else part.speedup
+        decode_speedup=look.around(speedup) if isinstance(speedup, Spread) else speedup,
+        decode_speedup_corrected=(
+            all_looks.around(speedup) if isinstance(speedup, Spread) else speedup
         ),
-        mean_acceptance_length=acceptance.mean_acceptance_length(counts, look),
-        draft_acceptance_rate=acceptance.draft_acceptance_rate(counts, look),
+        mean_acceptance_length=acceptance.mean_acceptance_length(counts, all_looks),
+        draft_acceptance_rate=acceptance.draft_acceptance_rate(counts, all_looks),
     )

@@ -71,6 +71,8 @@ class SliceEstimates:
     decode_speedup: Estimate  # at its Holm level over all slices and arms
     mean_acceptance_length: Estimate
     draft_acceptance_rate: Estimate
+    # at a level that holds for all slices and arms against any threshold (Bonferroni)
+    decode_speedup_corrected: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

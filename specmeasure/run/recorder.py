@@ -281,13 +281,14 @@ def ids_hash(token_ids: Sequence[int]) -> str:
 
 
 def _labels(prompt: Prompt) -> dict[str, str]:
-    """The slices that a prompt belongs to; the user's own fields hide none of ours."""
-    return {
-        **dict(prompt.labels),
+    """The slices that a prompt belongs to; a field of the user's that is called as ours says so."""
+    own = {
         "category": prompt.category,
         "source": prompt.source_file,
         "language": prompt.language or "not detected",
     }
+    fields = {f"field {path}" if path in own else path: name for path, name in prompt.labels}
+    return {**own, **fields}
 
 
 def _place(error: Exception) -> str:

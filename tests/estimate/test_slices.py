@@ -235,3 +235,21 @@ def test_all_arms_share_the_correction():
     levels = [one.decode_speedup.level for parts in found.values() for one in parts]
     assert all(isinstance(one.decode_speedup, Interval) for p in found.values() for one in p)
     assert pytest.approx(1 - 0.05 / 4) == max(levels)
+
+
+def test_other_thresholds_have_their_own_interval():
+    """Bonferroni's level over all looks: wider than Holm's wherever another was rejected before."""
+    rng = np.random.default_rng(3)
+    trials = [
+        trial(n, decode_s=1 + rng.random(), labels={"category": "abc"[n % 3]}) for n in range(30)
+    ]
+    base = [replace(one, key=replace(one.key, arm="baseline"), decode_s=3.0) for one in trials]
+
+    found = slices_of(trials, base)
+
+    assert {1 - 0.05 / 3} == {one.decode_speedup_corrected.level for one in found}
+    assert all(
+        one.decode_speedup_corrected.low <= one.decode_speedup.low
+        and one.decode_speedup.high <= one.decode_speedup_corrected.high
+        for one in found
+    )

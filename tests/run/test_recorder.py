@@ -117,6 +117,22 @@ def test_the_plan_may_overrule_rows():
     assert {Sampling()} == {t.sampling for t in record(FakeEngine(plan=plan), prompts).values()}
 
 
+def test_labels_of_a_prompt():
+    """Category, file and language; the user's fields beside them, none hidden."""
+    labels = (("language", "Latin"), ("team", "search"))
+    prompt = replace(make_prompts(1)[0], language="de", labels=labels)
+
+    (trial, *_) = record(FakeEngine(plan=make_plan()), [prompt]).values()
+
+    assert {
+        "category": "chat",
+        "source": "prompts.jsonl",
+        "language": "de",
+        "field language": "Latin",
+        "team": "search",
+    } == trial.labels
+
+
 def test_a_long_error_is_cut():
     """With --include-text an error is kept, but not at any length."""
     plan = make_plan(include_text=True)
