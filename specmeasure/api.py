@@ -44,6 +44,7 @@ MOST_LOOKED_AT = 10_000  # prompts that a look at a corpus examines one by one
 DEFAULT_MODEL_OPTIONS = ModelOptions()
 PILOT_REPEATS = 2  # the fewest that tell timing noise from prompts
 RESERVE = 3  # times the limit are read, for prompts that the models cannot hold
+MOST_FILES_TOLD = 20
 FIRST_PLACES = 5  # named for each reason to leave prompts out
 
 
@@ -123,6 +124,8 @@ def start(
     """
     plan = request.plan
     corpus = _read_corpus(request.sources, request.options)
+    for line in _describe_files(corpus):
+        watchers.stage(line)
     if request.corpus_fingerprint not in (None, corpus.fingerprint):
         raise UsageError(
             f"the prompts are not those that were planned for (fingerprint "
@@ -264,12 +267,13 @@ def plan_measurement(
         spread, cost = precision.pilot_spread(trace), precision.pilot_cost(trace)
     plan = precision.plan_measurement(wish, spread, sizes, cost=cost)
     options = replace(request.options, limit=plan.num_prompts)
+    corpus = _read_corpus(request.sources, options)
     planned = replace(
         request,
         plan=replace(request.plan, num_repeats=plan.num_repeats),
-        sources=_absolute(request.sources),
+        sources=_pinned(request.sources, corpus),
         options=options,
-        corpus_fingerprint=_read_corpus(request.sources, options).fingerprint,
+        corpus_fingerprint=corpus.fingerprint,
     )
     return Planned(plan=plan, request=planned)
 
@@ -342,6 +346,18 @@ def _read_corpus(sources: Sequence[str], options: CorpusOptions) -> Corpus:
     limit = None if options.limit is None else RESERVE * options.limit
     corpus = load_corpus(sources, replace(options, limit=limit))
     return replace(corpus, prompts=with_languages(corpus.prompts))
+
+
+def _describe_files(corpus: Corpus) -> list[str]:
+    """How each file was understood, what was kept of it, and what was not and why."""
+    lines = []
+    for file in corpus.files[:MOST_FILES_TOLD]:
+        dropped = [f"{one.num_rows} x {one.reason}" for one in file.dropped]
+        why = f"; dropped {', '.join(dropped)}" if dropped else ""
+        lines.append(f"{file.path}: {file.format}, {file.num_prompts} prompts{why}")
+    if len(corpus.files) > MOST_FILES_TOLD:
+        lines.append(f"and {len(corpus.files) - MOST_FILES_TOLD} more files")
+    return lines
 
 
 def _ready(
@@ -454,7 +470,7 @@ def _corpus_facts(
         request.plan.settings_for(prompt.asked).sampling for prompt in prompts
     ).most_common()
     return CorpusFacts(
-        sources=_absolute(request.sources),
+        sources=_pinned(request.sources, corpus),
         options=request.options,
         fingerprint=corpus.fingerprint,
         num_prompts=len(prompts),
@@ -464,12 +480,18 @@ def _corpus_facts(
     )
 
 
-def _absolute(sources: Sequence[str]) -> tuple[str, ...]:
-    """What still names the same prompts from another folder; hub names are the same anywhere."""
-    return tuple(
-        source if source == "-" or source.startswith("hf:") else str(Path(source).absolute())
-        for source in sources
-    )
+def _pinned(sources: Sequence[str], corpus: Corpus) -> tuple[str, ...]:
+    """What still names the same prompts later and from another folder: hub names by revision."""
+    revisions = {file.path: file.revision for file in corpus.files}
+    pinned = []
+    for source in sources:
+        if source.startswith("hf:"):
+            revision = revisions.get(source)
+            unpinned = revision is not None and not source.endswith(f"@{revision}")
+            pinned.append(f"{source.partition('@')[0]}@{revision}" if unpinned else source)
+        else:
+            pinned.append(source if source == "-" else str(Path(source).absolute()))
+    return tuple(pinned)
 
 
 def _num_trials(plan: Plan, prompts: Sequence[Prompt]) -> int:

@@ -6,6 +6,7 @@ import pytest
 
 from specmeasure import api
 from specmeasure.errors import UsageError
+from specmeasure.records.corpus import Corpus, SourceFile
 from specmeasure.records.decision import Policy, Verdict
 from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Plan, Sampling
 from specmeasure.trace import store
@@ -33,6 +34,22 @@ MADE_OF_TIMES = (
     "costs",
 )
 PROMPTS = [*make_prompts(9, categories=["chat", "code"]), make_chat("talk", 2)]
+
+
+def test_hub_datasets_are_pinned():
+    """A resumed or planned run reads the revision that was read first."""
+    files = [("hf:org/chats:test", "abc"), ("hf:org/code:train@v1", "def"), ("hf:./own:test", None)]
+    corpus = Corpus(
+        prompts=(),
+        files=tuple(
+            SourceFile(path=path, format="f", num_rows=1, num_prompts=1, revision=revision)
+            for path, revision in files
+        ),
+    )
+
+    assert ("hf:org/chats:test@abc", "hf:org/code:train@def", "hf:./own:test", "-") == api._pinned(
+        [*(path for path, _ in files), "-"], corpus
+    )
 
 
 def arm_names(drafts, lengths, *, ngram=False):

@@ -218,7 +218,7 @@ MinSliceSpeedup = Annotated[
     float | None,
     _option(
         "--min-slice-speedup",
-        help="No category's upper bound may lie below it. Default 1.00.",
+        help="No slice's upper bound may lie below it. Default 1.00.",
         panel=DECISION,
     ),
 ]

@@ -75,6 +75,17 @@ def test_five_formats_are_sliced(finished: tuple[Path, str]):
     }
 
 
+def test_a_run_says_how_files_were_understood(finished: tuple[Path, str]):
+    """Format and number of prompts of each, before anything is measured."""
+    for said_of_file in (
+        "log.jsonl: jsonl, OpenAI chat, 5 prompts",
+        "batch.jsonl.gz: jsonl, OpenAI batch, 5 prompts",
+        "table.csv: csv, field question, 5 prompts",
+        "alpaca.parquet: parquet, field instruction, 5 prompts",
+    ):
+        assert said_of_file in finished[1]
+
+
 def test_nothing_says_what_was_asked(finished: tuple[Path, str]):
     """Planted words are in no file of the run, and in nothing that was printed."""
     folder, printed = finished

@@ -14,8 +14,8 @@ from specmeasure.estimate.acceptance import acceptance_survival, count_acceptanc
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.records.corpus import AskedSampling, Message, Prompt
 from specmeasure.records.estimates import Interval
-from specmeasure.records.plan import Arm, ModelOptions, Plan, Sampling, TrialKey
-from specmeasure.records.trace import Observation, TrialRecord
+from specmeasure.records.plan import Arm, DecodeSettings, ModelOptions, Plan, Sampling, TrialKey
+from specmeasure.records.trace import FinishReason, Observation, TrialRecord
 from tests.engines.oracle import assisted_blocks
 
 STORY_OPENINGS = [
@@ -251,3 +251,26 @@ def test_loading_leaves_no_warnings_behind():
         engine_for(demo.TARGET, [], [4], ngram=True)
 
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.slow
+def test_a_stop_text_ends_all_arms_at_the_same_token(embedded: TransformersEngine):
+    """The answer up to and with the token that completes the text, with and without drafts."""
+    ids = embedded.context_ids(chat("I need a table for two in San Jose."), [])
+    plain = DecodeSettings(max_new_tokens=48)
+    whole = embedded.observe(ids, embedded._plan.arms[0], plain)
+    text = embedded._chat.plain_text(whole.token_ids)
+    stop = text[len(text) // 2 :][:3]
+    first = next(
+        n
+        for n in range(1, len(whole.token_ids) + 1)
+        if stop in embedded._chat.plain_text(whole.token_ids[:n])
+    )
+
+    stopped = [
+        embedded.observe(ids, arm, replace(plain, stop=("never said", stop)))
+        for arm in embedded._plan.arms
+    ]
+
+    assert {whole.token_ids[:first]} == {one.token_ids for one in stopped}
+    assert {FinishReason.STOP} == {one.finish_reason for one in stopped}
