@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from specmeasure.corpus.found import Found
 from specmeasure.corpus.paths import leaf
 from specmeasure.corpus.problems import BadRow, Unreplayable, json_type
-from specmeasure.corpus.shapes import Found
 from specmeasure.corpus.tools import read_extras
 from specmeasure.records.corpus import Message
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from specmeasure.corpus.answers import read_answers
 from specmeasure.corpus.asked import read_asked
+from specmeasure.corpus.found import Found
 from specmeasure.corpus.messages import Talk, read_value
 from specmeasure.corpus.paths import follow
 from specmeasure.corpus.problems import BadRow, Undecidable, Unreplayable
 from specmeasure.corpus.rows import Row
-from specmeasure.corpus.shapes import Found, find_prompts
+from specmeasure.corpus.shapes import find_prompts
 from specmeasure.corpus.tools import read_tools
 from specmeasure.records.corpus import CorpusOptions, Message, Prompt
 
