@@ -179,7 +179,8 @@ def test_interrupt_says_how_to_go_on(tmp_path: Path):
     """Ctrl-C exits 130 with the command that resumes."""
     folder = tmp_path / "run"
     process = subprocess.Popen(
-        [COMMAND, "run", "prompts/", "--out", str(folder)],
+        # a test suite that was started in the background ignores Ctrl-C, and so would the command
+        ["env", "--default-signal=INT", COMMAND, "run", "prompts/", "--out", str(folder)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
