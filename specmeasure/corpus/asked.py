@@ -1,5 +1,6 @@
 """How a row itself wants to be decoded, and what it asks for that is not replayed."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from specmeasure.corpus.problems import BadRow, json_type
@@ -34,6 +35,7 @@ _NEUTRAL: dict[str, Sequence[object]] = {  # values that leave the distribution 
     "min_tokens": (None, 0),
 }
 _NOTHING = AskedSampling()
+_LARGEST = 2**63
 
 
 def read_asked(request: Mapping[str, object]) -> AskedSampling:
@@ -45,7 +47,7 @@ def read_asked(request: Mapping[str, object]) -> AskedSampling:
         **{name: _integer(request.get(name), name) for name in _INTEGERS},
         "stop": _read_stop(request.get("stop")),
         "max_tokens": next(
-            (_integer(request[n], n) for n in _BUDGETS if request.get(n) is not None), None
+            (_integer(request[n], n) for n in _BUDGETS if request.get(n) not in (None, "")), None
         ),
     }
     if isinstance(asked["top_k"], int) and asked["top_k"] < 1:
@@ -65,25 +67,46 @@ def not_replayed(request: Mapping[str, object]) -> list[str]:
     return [
         name
         for name, neutral in _NEUTRAL.items()
-        if name in request and request[name] not in neutral
+        if name in request and _from_cell(request[name]) not in neutral
     ]
 
 
 def _number(value: object, name: str) -> float | None:
+    number = _numeral(value, name)
+    return None if number is None else float(number)
+
+
+def _integer(value: object, name: str) -> int | None:
+    number = _numeral(value, name)
+    if isinstance(number, float) and not number.is_integer():
+        raise BadRow(f"field {name} is no whole number", "Mend the request")
+    return None if number is None else int(number)
+
+
+def _numeral(value: object, name: str) -> int | float | None:
+    """An integer stays one: as a float, a seed beyond 2**53 would be another seed."""
+    value = _from_cell(value)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRow(f"field {name} is {json_type(value)}, not a number", "Mend the request")
-    return float(value)
+    if not (math.isfinite(value) if isinstance(value, float) else -_LARGEST <= value < _LARGEST):
+        raise BadRow(f"field {name} is no finite number of 64 bits", "Mend the request")
+    return value
 
 
-def _integer(value: object, name: str) -> int | None:
-    number = _number(value, name)
-    if number is None:
+def _from_cell(value: object) -> object:
+    """What a table's cell says: there numbers are text, and a blank says nothing."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
         return None
-    if not number.is_integer():
-        raise BadRow(f"field {name} is no whole number", "Mend the request")
-    return int(number)
+    for read in (int, float):
+        try:
+            return read(value)
+        except ValueError:
+            continue
+    return value
 
 
 def _read_stop(value: object) -> tuple[str, ...]:

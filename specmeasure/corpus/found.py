@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from specmeasure.corpus.paths import leaf, unpacked
+from specmeasure.corpus.problems import Unreplayable
 
 Row = Mapping[str, object]
 
@@ -19,6 +20,13 @@ _ANSWERS = (
     *("reference", "target", "solution"),
 )
 _ANSWER_NAMES = frozenset(_ANSWERS)
+_SYSTEMS = ("system_prompt", "system")
+_TOOLS = ("tools", "functions")
+_MEDIA = {
+    **dict.fromkeys(("image", "images"), "an image"),
+    **dict.fromkeys(("audio", "audios"), "audio"),
+    **dict.fromkeys(("video", "videos"), "video"),
+}
 _REQUEST = {
     *("model", "max_tokens", "max_new_tokens", "temperature", "url"),
     *("output_tokens", "output_length", "stop", "top_p"),
@@ -36,7 +44,7 @@ class Found:
         default_factory=lambda: NOTHING
     )  # where sampling parameters and tools stand
     answer: object = None  # the recorded response
-    system: object = None  # a system message that stands apart
+    system: str | None = None  # a system message that stands apart
     suffix: str = ""  # of the id, where a row holds several prompts
 
     @property
@@ -55,6 +63,7 @@ def prompts_of_request(body: Row, *, shape: str, prefix: str, answer: object = N
                 value=unpacked(body["messages"]),
                 request=body,
                 answer=answer,
+                system=system_beside(body),
             )
         ]
     prompts = body.get("prompt")
@@ -77,6 +86,32 @@ def prompts_of_request(body: Row, *, shape: str, prefix: str, answer: object = N
 def sampling_of(row: Row) -> Row:
     """A row is a request where it names what only requests do."""
     return NOTHING if _REQUEST.isdisjoint(row) else row
+
+
+def aiperf_request(row: Row) -> Row:
+    """AIPerf keeps what it does not name itself under `extra`; only text is replayed."""
+    for name, kind in _MEDIA.items():
+        if row.get(name):
+            raise Unreplayable(f"it holds {kind}; only text is replayed")
+    extra = row.get("extra")
+    return {**extra, **sampling_of(row)} if isinstance(extra, Mapping) else sampling_of(row)
+
+
+def tools_beside(row: Row) -> Row:
+    """The functions offered, without anything that a dataset's columns could mean as sampling."""
+    return {name: row[name] for name in _TOOLS if name in row} or NOTHING
+
+
+def system_beside(row: Row, names: tuple[str, ...] = _SYSTEMS) -> str | None:
+    """The text of a system message that is not among the messages."""
+    for name in names:
+        if name in row:
+            match row[name]:
+                case str(text) if text and not text.isspace():
+                    return text
+                case [{"text": str(text)}]:
+                    return text
+    return None
 
 
 def answer_of(row: Row, *, besides: str = "") -> object:

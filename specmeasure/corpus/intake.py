@@ -14,6 +14,8 @@ from specmeasure.errors import UnreadableCorpus
 from specmeasure.records.corpus import CorpusOptions, Prompt
 
 _BATCH = 2048
+_BATCH_CHARACTERS = 2**22  # few long prompts wait as short as many short ones
+_FIRST_PLACES = 5
 _MOST_CATEGORIES = 10_000
 
 
@@ -25,7 +27,9 @@ class Intake:
         self._options = options
         self._seen = DigestSet()
         self._waiting: list[tuple[Prompt, str]] = []  # with content hashes
-        self._duplicates: list[str] = []  # places
+        self._num_waiting_characters = 0
+        self._num_duplicates = 0
+        self._duplicates: list[str] = []  # the first places
         self._num_taken = 0
         # by category: (−draw, −order of reading, prompt), the largest draw on top
         self._kept: dict[str, list[tuple[int, int, Prompt]]] = defaultdict(list)
@@ -33,14 +37,16 @@ class Intake:
     def offer(self, prompt: Prompt, content: str) -> None:
         """Take a prompt with its content hash, unless an earlier one asked the same."""
         self._waiting.append((prompt, content))
-        if len(self._waiting) >= _BATCH:
+        self._num_waiting_characters += _num_characters(prompt)
+        if len(self._waiting) >= _BATCH or self._num_waiting_characters > _BATCH_CHARACTERS:
             self._settle()
 
-    def duplicates(self) -> list[str]:
-        """Places of duplicates since this was last asked."""
+    def duplicates(self) -> tuple[int, list[str]]:
+        """How many duplicates there were since this was last asked, and where the first."""
         self._settle()
-        places, self._duplicates = self._duplicates, []
-        return places
+        counted = self._num_duplicates, self._duplicates
+        self._num_duplicates, self._duplicates = 0, []
+        return counted
 
     def prompts(self) -> tuple[Prompt, ...]:
         """What is kept, in the order of reading."""
@@ -57,6 +63,7 @@ class Intake:
 
     def _settle(self) -> None:
         waiting, self._waiting = self._waiting, []
+        self._num_waiting_characters = 0
         if not waiting:
             return
         digests = np.array([int(content[:16], 16) for _, content in waiting], dtype=np.uint64)
@@ -66,7 +73,9 @@ class Intake:
             if is_new:
                 self._take(prompt, content)
             else:
-                self._duplicates.append(prompt.source)
+                self._num_duplicates += 1
+                if len(self._duplicates) < _FIRST_PLACES:
+                    self._duplicates.append(prompt.source)
 
     def _take(self, prompt: Prompt, content: str) -> None:
         self.sizes[prompt.category] += 1
@@ -85,3 +94,15 @@ class Intake:
                 f"{prompt.source}: more than {_MOST_CATEGORIES} categories cannot be sampled by "
                 "their shares. Pass --category-field with the path to a coarser field."
             )
+
+
+def _num_characters(prompt: Prompt) -> int:
+    if prompt.text is not None:
+        count = len(prompt.text)
+    else:
+        count = len(prompt.token_ids or ())
+        for message in prompt.messages:
+            count += len(message.content)
+    for reference in prompt.references:
+        count += len(reference)
+    return count

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from specmeasure.corpus.found import NOTHING, Found, Row, prompts_of_request
 from specmeasure.corpus.paths import follow, unpacked
-from specmeasure.corpus.plain_fields import find_plain
 
 _LOGGED = (  # path to the request, path to the response, name
     ("proxy_server_request.body", "response", "LiteLLM log"),
@@ -49,7 +48,7 @@ def read_logged(row: Row) -> list[Found]:
         if isinstance(body, Mapping) and ("messages" in body or "prompt" in body):
             answer = unpacked(follow(row, response))
             return prompts_of_request(body, shape=shape, prefix=f"{request}.", answer=answer)
-    return [find_plain(row)]
+    return []
 
 
 def read_langfuse(row: Row) -> list[Found]:
@@ -57,7 +56,7 @@ def read_langfuse(row: Row) -> list[Found]:
     value = unpacked(row["input"])
     answer = unpacked(row.get("output"))
     if "instruction" in row or "question" in row or "prompt" in row:
-        return [find_plain(row)]
+        return []
     if isinstance(value, Mapping) and ("messages" in value or "prompt" in value):
         return prompts_of_request(value, shape="Langfuse log", prefix="input.", answer=answer)
     if isinstance(value, list):
@@ -66,4 +65,4 @@ def read_langfuse(row: Row) -> list[Found]:
         return [
             Found(shape="Langfuse log", field="input", value=value, request=request, answer=answer)
         ]
-    return [find_plain(row)]
+    return []

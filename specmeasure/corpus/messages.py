@@ -150,7 +150,7 @@ def _read_content(item: Mapping[str, object], place: str) -> str:
     key = next((name for name in ("content", "text", "texts") if name in item), "value")
     content = item.get(key)
     if item.get("image") or item.get("images"):
-        raise Unreplayable(f"{place} holds an image; only text is replayed")
+        raise Unreplayable("a message holds an image; only text is replayed")
     if isinstance(content, list):
         # vLLM and llama.cpp join text parts with a newline for templates that want a string.
         return "\n".join(_read_part(p, f"{place}.{key}[{i}]") for i, p in enumerate(content))
@@ -164,7 +164,7 @@ def _read_part(part: object, place: str) -> str:
         return part
     item = _require_object(part, place)
     if item.get("type", "text") not in _TEXT_PARTS:
-        raise Unreplayable(f"{place} is not a text part")
+        raise Unreplayable("a message holds a part that is not text")
     text = item.get("text")
     if not isinstance(text, str):
         raise BadRow(f"{place}.text is {json_type(text)}, not a string", _MESSAGE)

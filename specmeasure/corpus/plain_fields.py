@@ -2,15 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 
-from specmeasure.corpus.found import NOTHING, Found, Row, answer_of, sampling_of
+from specmeasure.corpus.found import (
+    NOTHING,
+    Found,
+    Row,
+    aiperf_request,
+    answer_of,
+    sampling_of,
+    system_beside,
+)
 from specmeasure.corpus.problems import BadRow, Undecidable, Unreplayable, json_type, name_fields
 
 _PLAIN = ("instruction", "question", "prompt", "text")
-_ALIASES = ("input", "context", "content")  # GuideLLM's further names, where none of those is
+_ALIASES = ("input", "context", "content", "turn", "conversation")  # GuideLLM's, where none is
+_SYSTEMS = ("system_prompt", "system", "prefix")
 _STRUCTURED = (
     *("messages", "body", "conversations", "conversation", "turns", "payloads", "captureData"),
     *("proxy_server_request", "request_body", "request", "texts"),
 )
+_REQUESTS = ("body", "proxy_server_request", "request_body", "request")
 _LENGTHS = ("input_length", "output_length", "hash_ids", "Request tokens", "Response tokens")
 _NEVER = {
     *("id", "question_id", "task_id", "custom_id", "prompt_id", "category", "source"),
@@ -33,22 +43,10 @@ def find_plain(row: Row) -> Found:
         shape=_plain_shape(row, name),
         field=name,
         value=value,
-        request=sampling_of(row),
+        request=aiperf_request(row) if name == "text" else sampling_of(row),
         answer=answer_of(row, besides=name),
-        system=next((row[n] for n in ("system_prompt", "system", "prefix") if row.get(n)), None),
+        system=system_beside(row, _SYSTEMS),
     )
-
-
-def find_text_column(row: Row) -> Found:
-    """A table without a header calls its columns 1, 2, …; numbers and blanks are no prompts."""
-    texts = {name: value for name, value in row.items() if _is_wordy(value)}
-    if len(texts) != 1:
-        raise Undecidable(
-            f"this table has no header, and {len(texts)} of its columns hold text. Pass --column "
-            f"{next(iter(texts), '1')}, or another number."
-        )
-    ((name, value),) = texts.items()
-    return Found(shape="", field=name, value=value)
 
 
 def join_input(instruction: str, row: Row) -> str:
@@ -84,16 +82,6 @@ def likely_field(row: Row) -> str:
     ]
     likely = [*nested, *plain]
     return f"Pass --field {name_fields(likely[:1])}" if likely else "Pass --field NAME"
-
-
-def _is_wordy(value: object) -> bool:
-    if not isinstance(value, str) or not value.strip():
-        return False
-    try:
-        float(value.replace(",", ""))
-    except ValueError:
-        return True
-    return False
 
 
 def _plain_shape(row: Row, name: str) -> str:
@@ -133,6 +121,9 @@ def _explain_absence(row: Row, unusable: Sequence[str]) -> BadRow | Unreplayable
     if any(row.get(key) in ([], "", {}) for key in _STRUCTURED):
         return Unreplayable("empty prompt")
     unusable = [*unusable, *(key for key in _STRUCTURED if row.get(key) is not None)]
+    requests = [key for key in _REQUESTS if isinstance(row.get(key), str)]
+    if requests:
+        return BadRow(f"field {requests[0]} is text that holds no request", likely_field(row))
     if unusable:
         found = f"field {unusable[0]} is {json_type(row[unusable[0]])}"
         return BadRow(f"{found}, not text or a list", likely_field(row))

@@ -68,12 +68,13 @@ def _as_sent(
     if isinstance(content, tuple):
         return _Sent(token_ids=content)
     if isinstance(content, str):
-        system = found.system if isinstance(found.system, str) else None
-        wants_chat = found.is_chat or system is not None
+        wants_chat = found.is_chat or found.system is not None
         if options.chat == "completion" or (options.chat == "auto" and not wants_chat):
             return _Sent(text=_filled(content))
-        content = _asked(content, system)
+        content = Talk((Message(role="user", content=content),))
     messages = content.messages
+    if found.system is not None and messages[0].role not in {"system", "developer"}:
+        messages = (Message(role="system", content=found.system), *messages)
     _filled("".join(message.content for message in messages if message.role == "user"))
     if options.chat != "completion":
         return _Sent(messages=messages)
@@ -83,11 +84,6 @@ def _as_sent(
             f"Pass --chat auto, or leave multi-turn and system-prompt chats out."
         )
     return _Sent(text=messages[0].content)
-
-
-def _asked(text: str, system: str | None) -> Talk:
-    opening = () if system is None else (Message(role="system", content=system),)
-    return Talk((*opening, Message(role="user", content=text)))
 
 
 def _filled(text: str) -> str:
@@ -148,7 +144,7 @@ def _content_hash(prompt: Prompt) -> str:
     """JSON can escape half a surrogate pair, which no tokenizer and no digest can encode."""
     said = [prompt.prompt_id, prompt.category, *(label for _, label in prompt.labels)]
     try:
-        "".join([*said, *prompt.asked.stop]).encode()
+        "".join([*said, *prompt.asked.stop, *prompt.references]).encode()
         content = prompt.content_hash
     except UnicodeEncodeError as error:
         raise BadRow(

@@ -1,11 +1,13 @@
 """One source to its prompts, with everything that was left out of it."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO
 
 from specmeasure.corpus.asked import not_replayed
+from specmeasure.corpus.columns import decide_column
 from specmeasure.corpus.formats import rows_of
 from specmeasure.corpus.intake import Intake
 from specmeasure.corpus.problems import BadRow, Undecidable, Unreplayable
@@ -17,6 +19,7 @@ from specmeasure.records.corpus import CorpusOptions, Dropped, Prompt, SourceFil
 
 _FIRST_PLACES = 5
 _MOST_REASONS = 100  # of one file; what follows is counted together
+_INDEX = re.compile(r"\[\d+\]")
 
 
 @dataclass(slots=True)
@@ -26,13 +29,14 @@ class DroppedCounts:
     _counts: Counter[str] = field(default_factory=Counter)
     _places: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, reason: str, place: str) -> None:
+    def add(self, reason: str, *places: str, num_rows: int = 1) -> None:
+        """Count rows for one reason, whichever of their messages it is about."""
+        reason = _INDEX.sub("[]", reason)
         if reason not in self._counts and len(self._counts) >= _MOST_REASONS:
             reason = "another reason"
-        self._counts[reason] += 1
-        places = self._places.setdefault(reason, [])
-        if len(places) < _FIRST_PLACES:
-            places.append(place)
+        self._counts[reason] += num_rows
+        known = self._places.setdefault(reason, [])
+        known.extend(places[: _FIRST_PLACES - len(known)])
 
     @property
     def num_rows(self) -> int:
@@ -69,15 +73,20 @@ def read_source(
 ) -> FileReading:
     """Offer all prompts of a source; the first bad row ends it unless bad rows are skipped."""
     tally, stem = _Tally(), source.stem
-    with rows_of(source, options, stdin) as stream:
+    with rows_of(source, options, stdin) as from_start:
+        stream = from_start
+        if options.field is None:
+            column, stream = decide_column(from_start, source.name)
+            options = replace(options, field=column)
         for row in stream.rows:
             tally.num_rows += 1
             for prompt, content in _prompts_of(row, stem, options, tally):
                 tally.num_prompts += 1
                 intake.offer(prompt, content)
-    for place in intake.duplicates():
-        tally.num_prompts -= 1
-        tally.dropped.add("duplicate", place)
+    num_duplicates, places = intake.duplicates()
+    if num_duplicates:
+        tally.num_prompts -= num_duplicates
+        tally.dropped.add("duplicate", *places, num_rows=num_duplicates)
     if not tally.num_rows:
         raise UnreadableCorpus(f"{source.name}: it is empty. Put prompts into it or leave it out.")
     return FileReading(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 
+from specmeasure.corpus.paths import unpacked
 from specmeasure.corpus.problems import BadRow, json_type
 
 _JSON_TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": "string"}  # of BFCL
@@ -11,9 +12,11 @@ _JSON_TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": "st
 def read_tools(request: Mapping[str, object]) -> str | None:
     """`tools`, or `functions` and BFCL's `function`, as JSON; None where nothing is offered."""
     for name in ("tools", "functions", "function"):
-        offered = request.get(name)
+        offered = unpacked(request.get(name))
         if not offered:
             continue
+        if name == "function" and isinstance(offered, dict):
+            offered = [offered]  # older BFCL files
         if not isinstance(offered, list) or not all(isinstance(one, dict) for one in offered):
             raise BadRow(f"field {name} is {json_type(offered)}, not a list of objects", "Mend it")
         return json.dumps([_as_tool(one) for one in offered], ensure_ascii=False)

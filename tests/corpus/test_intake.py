@@ -57,8 +57,19 @@ def test_duplicates_are_counted_in_a_sample_too():
     """Each prompt counts once in its category's size, however often it is read."""
     intake = taken([make_prompt(n % 10) for n in range(5000)], limit=3)
 
-    assert 4990 == len(intake.duplicates())
+    assert (4990, [f"f:{n}" for n in range(5)]) == intake.duplicates()
+    assert (0, []) == intake.duplicates()
     assert {"c": 10} == dict(intake.sizes)
+
+
+def test_long_prompts_do_not_wait_in_numbers():
+    """What waits to be compared is bounded by its characters too."""
+    intake = Intake(CorpusOptions(limit=1))
+    for n in range(50):
+        long = Prompt(prompt_id="i", category="c", source="f:1", text=f"{n}" * 10**6)
+        intake.offer(long, long.content_hash)
+
+        assert sum(len(prompt.text or "") for prompt, _ in intake._waiting) < 2**23
 
 
 def test_too_many_categories_are_none():

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from specmeasure.corpus import load_corpus
 from specmeasure.records.corpus import AskedSampling
 
 USER = {"role": "user", "content": "hi"}
@@ -109,6 +110,8 @@ def test_requests_alone_bring_sampling(load_rows, row, asked):
         ({"top_p": 2}, "top_p 2.0 is not in (0, 1]"),
         ({"max_tokens": 1.5}, "field max_tokens is no whole number"),
         ({"stop": [1]}, "field stop is neither a string nor a list of strings"),
+        ({"temperature": 10**400}, "field temperature is no finite number of 64 bits"),
+        ({"seed": 2**63}, "field seed is no finite number of 64 bits"),
     ],
 )
 def test_impossible_sampling_is_refused(refuse_row, body, found):
@@ -251,3 +254,128 @@ def test_mixed_formats_in_one_file(load_rows):
 
     assert 3 == len(corpus.prompts)
     assert "jsonl, OpenAI chat and Alpaca, field prompt" == corpus.files[0].format
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [USER], "system": "be kind"},
+        {"messages": [USER], "system": [{"type": "text", "text": "be kind"}]},
+        {"body": {"messages": [USER], "system": "be kind"}},
+        {"conversations": [{"from": "human", "value": "hi"}], "system": "be kind"},
+        {"turns": ["hi"], "system_prompt": "be kind"},
+        {"prompt": [USER], "system_prompt": "be kind"},
+    ],
+)
+def test_a_system_prompt_beside_messages(load_rows, row):
+    """It opens the chat wherever the messages stand."""
+    assert [("system", "be kind"), ("user", "hi")] == said(load_rows(row).prompts[0])
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_a_system_message_among_the_messages_wins(load_rows, role):
+    """A chat that opens with its own gets no second one."""
+    opening = {"role": role, "content": "be brief"}
+
+    (prompt,) = load_rows({"messages": [opening, USER], "system": "be kind"}).prompts
+
+    assert [(role, "be brief"), ("user", "hi")] == said(prompt)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [USER], "tools": json.dumps([{"name": "find"}])},
+        {"conversations": [{"from": "human", "value": "hi"}], "tools": [{"name": "find"}]},
+        {"turns": ["hi"], "functions": [{"name": "find"}]},
+        {"question": [[USER]], "function": {"name": "find"}},
+    ],
+)
+def test_tools_in_every_place(load_rows, row):
+    """As JSON text, beside any chat, or one function alone."""
+    (tool,) = json.loads(load_rows(row).prompts[0].tools)
+
+    assert {"type": "function", "function": {"name": "find"}} == tool
+
+
+def test_aiperf_with_more_than_text(load_rows):
+    """A prompt about an image is not replayed without it."""
+    corpus = load_rows({"text": "what is it", "image": "x.png"}, {"text": "hi", "image": ""})
+
+    assert ["hi"] == [prompt.text for prompt in corpus.prompts]
+    assert ["it holds an image; only text is replayed"] == [one.reason for one in corpus.dropped]
+
+
+def test_aiperf_keeps_sampling_under_extra(load_rows):
+    """What is asked there is read like the rest, and what is not replayed is said."""
+    extra = {"temperature": 0.5, "min_p": 0.1}
+
+    corpus = load_rows({"type": "single_turn", "text": "hi", "output_length": 5, "extra": extra})
+
+    assert AskedSampling(temperature=0.5, max_tokens=5) == corpus.prompts[0].asked
+    assert ("1 prompts of rows.jsonl set min_p, which is not replayed.",) == corpus.warnings
+
+
+def test_placeholders_of_speed_bench(load_rows):
+    """Turns that its authors may not ship are no prompts."""
+    corpus = load_rows(
+        {"turns": ["FULL BENCHMARK DATA SHOULD BE FETCHED FROM ITS SOURCE"]}, {"turns": ["hi"]}
+    )
+
+    assert 1 == len(corpus.prompts)
+    assert corpus.dropped[0].reason.startswith("a placeholder of SPEED-Bench")
+
+
+def test_a_path_to_a_batch_keeps_all_of_it(load_rows):
+    """No prompt of a request's list is lost at a path."""
+    corpus = load_rows({"log": {"prompt": ["x", "y"], "max_tokens": 3}}, field="log")
+
+    assert ["x", "y"] == [prompt.text for prompt in corpus.prompts]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"body": "a mail", "turns": ["hi"]},
+        {"request": "GET /", "question": "hi"},
+        {"conversation": "c-1", "turns": ["hi"]},
+        {"conversation": "hi"},
+        {"turn": "hi"},
+    ],
+)
+def test_a_name_alone_makes_no_format(load_rows, row):
+    """A field that holds something else than its format does leaves the row to the others."""
+    assert [("user", "hi")] == said(load_rows(row).prompts[0])
+
+
+def test_seeds_are_exact(load_rows):
+    """Seeds beyond what a float tells apart stay themselves."""
+    assert (
+        2**53 + 1 == load_rows({"body": {"prompt": "hi", "seed": 2**53 + 1}}).prompts[0].asked.seed
+    )
+
+
+def test_numbers_of_a_table_are_text(save):
+    """A blank cell asks for nothing, and a neutral value is no penalty."""
+    save("a.csv", "prompt,max_tokens,frequency_penalty\nhi,12,0\nho,,1\n")
+
+    corpus = load_corpus(["a.csv"])
+
+    assert [12, None] == [prompt.asked.max_tokens for prompt in corpus.prompts]
+    assert ("1 prompts of a.csv set frequency_penalty, which is not replayed.",) == corpus.warnings
+
+
+def test_half_a_surrogate_pair_in_an_answer(save, refusal):
+    """Recorded answers are text like prompts."""
+    save("a.jsonl", '{"prompt": "hi", "response": "\\ud800"}\n')
+
+    assert "half a surrogate pair" in refusal("a.jsonl")
+
+
+def test_one_reason_for_all_places(load_rows):
+    """Rows that fail at different messages are counted together."""
+    rows = [{"messages": [USER] * n + [{"content": "x"}]} for n in (1, 2, 3)]
+
+    (dropped,) = load_rows({"prompt": "hi"}, *rows, skip_bad_lines=True).dropped
+
+    assert ("messages[] has no role", 3) == (dropped.reason, dropped.num_rows)
