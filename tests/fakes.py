@@ -423,6 +423,7 @@ def make_trial(
     """A first turn: the prefill, then these blocks."""
     whole = (make_block(0, 0), *blocks)
     values = {
+        "prompt_hash": f"hash of {prompt_id}",
         "labels": {"category": "chat"},
         "num_prompt_tokens": 9,
         "num_emitted_tokens": sum(block.num_emitted_tokens for block in whole),

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from specmeasure import api
+from specmeasure.api import runs
 from specmeasure.errors import UsageError
 from specmeasure.records.corpus import Corpus, SourceFile
 from specmeasure.records.decision import Policy, Verdict
@@ -47,7 +48,7 @@ def test_hub_datasets_are_pinned():
         ),
     )
 
-    assert ("hf:org/chats:test@abc", "hf:org/code:train@def", "hf:./own:test", "-") == api._pinned(
+    assert ("hf:org/chats:test@abc", "hf:org/code:train@def", "hf:./own:test", "-") == runs._pinned(
         [*(path for path, _ in files), "-"], corpus
     )
 
@@ -69,7 +70,7 @@ def record(folder, engine, *, prompts=PROMPTS, stop_after=None):
             raise KeyboardInterrupt
 
     watchers = api.Watchers(trial=tell)
-    return api._record(store.read_manifest(folder), engine, tuple(prompts), folder, watchers)
+    return runs._record(store.read_manifest(folder), engine, tuple(prompts), folder, watchers)
 
 
 def test_arms_stand_between_two_baselines():

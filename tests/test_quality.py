@@ -59,10 +59,11 @@ def test_estimating_needs_no_torch(tmp_path: Path):
         "sys.meta_path.insert(0, Absent())\n"
         "from pathlib import Path\n"
         "from specmeasure import api\n"
+        "from specmeasure.errors import UnreadableTrace\n"
         "from specmeasure.run import environment\n"
         "import specmeasure.brief.markdown, specmeasure.brief.plots, specmeasure.brief.console\n"
         f"try:\n    api.read_trace(Path({str(tmp_path)!r}))\n"
-        "except api.store.UnreadableTrace as error:\n    print(error)\n"
+        "except UnreadableTrace as error:\n    print(error)\n"
     )
     code, said = output_of(sys.executable, "-c", program)
 

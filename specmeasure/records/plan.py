@@ -1,7 +1,8 @@
 """What is to be run: arms, sampling, budgets and seeds, stated before the first trial."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Self
 
 from specmeasure.records.corpus import AskedSampling
 
@@ -11,7 +12,15 @@ class Method(StrEnum):
 
     BASELINE = "baseline"
     DRAFT_MODEL = "draft"
+    EARLY_EXIT = "early-exit"
     NGRAM = "ngram"
+
+
+class DraftSampling(StrEnum):
+    """How a model's drafts are picked where the target samples; a greedy target's are greedy."""
+
+    PROBABILISTIC = "probabilistic"  # drawn under the target's own sampling settings
+    GREEDY = "greedy"  # its likeliest token, verified as a point mass: vLLM's default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +31,8 @@ class Arm:
     method: Method
     num_speculative_tokens: int = 0  # K, the most drafts per block; 0 for a baseline
     draft: str | None = None  # folder or hub id of the draft model
+    draft_sampling: DraftSampling = DraftSampling.PROBABILISTIC
+    exit_layer: int | None = None  # early-exit arms: the target's first layers that draft
     max_ngram: int | None = None  # n-gram arms: longest and shortest suffix looked up
     min_ngram: int | None = None
 
@@ -33,10 +44,25 @@ class Arm:
         sizes_given = self.max_ngram is not None and self.min_ngram is not None
         if (self.method is Method.NGRAM) != sizes_given:
             raise ValueError(f"arm {self.name!r}: exactly the n-gram arms have n-gram sizes")
+        if (self.method is Method.EARLY_EXIT) != (self.exit_layer is not None):
+            raise ValueError(f"arm {self.name!r}: exactly the early-exit arms have an exit layer")
 
     @property
     def is_baseline(self) -> bool:
         return self.method is Method.BASELINE
+
+    def at(self, num_speculative_tokens: int) -> Self:
+        """The arm of this candidate at one K.
+
+        >>> Arm(name="ngram", method=Method.NGRAM, num_speculative_tokens=32, max_ngram=4,
+        ...     min_ngram=2).at(4).name
+        'ngram k=4'
+        """
+        return replace(
+            self,
+            name=f"{self.name} k={num_speculative_tokens}",
+            num_speculative_tokens=num_speculative_tokens,
+        )
 
 
 BASELINE = Arm(name="baseline", method=Method.BASELINE)

@@ -18,6 +18,7 @@ class FinishReason(StrEnum):
     EOS = "eos"
     STOP = "stop"  # a text that the prompt names
     BUDGET = "budget"  # max_new_tokens
+    RECORDED = "recorded"  # where a recorded response ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,7 @@ class TrialRecord:
     """One trial as the trace keeps it: ids are hashed unless text is kept."""
 
     key: TrialKey
+    prompt_hash: str  # of what is asked, the same in every run over the same prompt
     labels: dict[str, str]  # slices the prompt belongs to: category, source, language, fields
     sampling: Sampling = GREEDY
     error: str | None = None  # set: the trial failed and nothing below is known

@@ -124,7 +124,8 @@ class _Turn:
         self._failed.add(key)
         return TrialRecord(
             key=key,
-            labels=_labels(self.prompt),
+            prompt_hash=self.prompt.content_hash,
+            labels=labels_of(self.prompt),
             sampling=self._settings.sampling,
             error=seen.reason,
         )
@@ -220,7 +221,8 @@ class _Turn:
             blocks = tuple(replace(block, draft_ids=None, emitted_ids=None) for block in blocks)
         return TrialRecord(
             key=key,
-            labels=_labels(self.prompt),
+            prompt_hash=self.prompt.content_hash,
+            labels=labels_of(self.prompt),
             sampling=self._settings.sampling,
             num_prompt_tokens=seen.num_prompt_tokens,
             num_emitted_tokens=len(seen.token_ids),
@@ -280,7 +282,7 @@ def ids_hash(token_ids: Sequence[int]) -> str:
     return hashlib.sha256(" ".join(map(str, token_ids)).encode()).hexdigest()
 
 
-def _labels(prompt: Prompt) -> dict[str, str]:
+def labels_of(prompt: Prompt) -> dict[str, str]:
     """The slices that a prompt belongs to; a field of the user's that is called as ours says so."""
     own = {
         "category": prompt.category,

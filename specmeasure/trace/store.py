@@ -24,7 +24,7 @@ from specmeasure.records.plan import TrialKey
 from specmeasure.records.trace import Audit, Manifest, Trace, TrialRecord
 from specmeasure.trace import tables
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST, JOURNAL, SEAL = "manifest.json", "journal.jsonl", "sealed.json"
 
 

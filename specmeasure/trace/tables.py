@@ -20,6 +20,7 @@ TRIAL_SCHEMA = pa.schema(
         pa.field("turn", pa.int32(), nullable=False),
         pa.field("repeat", pa.int32(), nullable=False),
         pa.field("arm", pa.string(), nullable=False),
+        pa.field("prompt_hash", pa.string(), nullable=False),
         pa.field("labels", pa.map_(pa.string(), pa.string()), nullable=False),
         pa.field(
             "sampling",

@@ -489,6 +489,7 @@ def trial(*, with_text: bool, arm: str = "draft k=4") -> TrialRecord:
     )
     return TrialRecord(
         key=TrialKey(prompt_id="p-017", turn=0, repeat=1, arm=arm),
+        prompt_hash="0123456789abcdef",
         labels={"category": "booking"},
         num_prompt_tokens=30,
         num_emitted_tokens=9,
@@ -509,7 +510,10 @@ def trial(*, with_text: bool, arm: str = "draft k=4") -> TrialRecord:
 def failed_trial() -> TrialRecord:
     key = TrialKey(prompt_id="p-018", turn=0, repeat=1, arm="draft k=4")
     return TrialRecord(
-        key=key, labels={"category": "code"}, error="OutOfMemory: 12 GiB asked, 8 GiB free"
+        key=key,
+        prompt_hash="fedcba9876543210",
+        labels={"category": "code"},
+        error="OutOfMemory: 12 GiB asked, 8 GiB free",
     )
 
 

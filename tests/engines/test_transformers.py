@@ -125,6 +125,7 @@ def test_a_target_that_drafts_for_itself_is_always_accepted(stories: tuple[str, 
 def as_trial(place: int, seen: Observation) -> TrialRecord:
     return TrialRecord(
         key=TrialKey(prompt_id=str(place), turn=0, repeat=0, arm="a"),
+        prompt_hash="h",
         labels={"category": "c"},
         num_emitted_tokens=len(seen.token_ids),
         blocks=seen.blocks,

@@ -54,6 +54,7 @@ def pilot_trace(workload, num_prompts, num_repeats, rng):
     trials = [
         TrialRecord(
             key=TrialKey(prompt_id=str(n), turn=0, repeat=r, arm=name),
+            prompt_hash="h",
             labels={"category": "c"},
             num_prompt_tokens=10,
             num_emitted_tokens=int(tokens[n]) + 1,

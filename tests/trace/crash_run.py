@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from specmeasure import api
+from specmeasure.api import runs
 from specmeasure.records.corpus import Prompt
 from specmeasure.records.plan import Plan
 from specmeasure.trace import store
@@ -33,7 +34,7 @@ def main(folder: Path) -> None:
     if not (folder / store.MANIFEST).exists():
         store.create_run(folder, make_manifest(plan, prompts, models=engine.models))
     watchers = api.Watchers(planned=lambda _: print("recording", flush=True))  # noqa: T201
-    api._record(store.read_manifest(folder), engine, tuple(prompts), folder, watchers)
+    runs._record(store.read_manifest(folder), engine, tuple(prompts), folder, watchers)
     print("sealed", flush=True)  # noqa: T201
 
 

@@ -55,11 +55,17 @@ def blocks(draw):
 
 
 failed_trials = st.builds(
-    TrialRecord, key=keys, labels=labels, sampling=samplings, error=st.text(max_size=20)
+    TrialRecord,
+    key=keys,
+    prompt_hash=names,
+    labels=labels,
+    sampling=samplings,
+    error=st.text(max_size=20),
 )
 answered_trials = st.builds(
     TrialRecord,
     key=keys,
+    prompt_hash=names,
     labels=labels,
     sampling=samplings,
     num_prompt_tokens=counts,

@@ -1,11 +1,4 @@
-"""The pipeline, a few calls long; the library's front door.
-
-    trace = start(Request(plan=plan, sources=("prompts/",)), Path("reports/mine"))
-    report = conclude(trace)
-    write_report(report, Path("reports/mine"))
-
-Nothing here prints, and nothing imports torch until a model is needed.
-"""
+"""Runs: from prompts and a plan to a trace, and from a trace to its report."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
