@@ -17,6 +17,7 @@ from specmeasure.records.decision import (
     Policy,
     RuleFinding,
     RuleOutcome,
+    Screening,
     SliceVerdict,
     Verdict,
 )
@@ -29,6 +30,7 @@ from specmeasure.records.estimates import (
     SliceEstimates,
     Unmeasured,
 )
+from specmeasure.records.prediction import Predictions
 
 GIB = 2**30
 RANK = {Verdict.GO: 0, Verdict.INCONCLUSIVE: 1, Verdict.NO_GO: 2}
@@ -51,6 +53,43 @@ def decide(estimates: Estimates, policy: Policy) -> Decision:
         arm=best.arm,
         policy=policy,
         arms=tuple(decision for _, decision in judged),
+    )
+
+
+def screen(predictions: Predictions, policy: Policy) -> Screening:
+    """What the policy's speed rule says of the fastest prediction; GO takes a real run.
+
+    Raises:
+        InsufficientEvidence: there was no candidate.
+    """
+    if not predictions.candidates:
+        raise InsufficientEvidence("there is nothing to decide: no candidate was replayed.")
+    fastest = predictions.candidates[0]
+    best, wanted = fastest.best, policy.min_decode_speedup
+    predicted = best.decode_speedup
+    highs = [
+        one.best.decode_speedup.high
+        for one in predictions.candidates
+        if isinstance(one.best.decode_speedup, Interval)
+    ]
+    verdict = Verdict.INCONCLUSIVE
+    if not isinstance(predicted, Interval):
+        reason = f"the prediction has no interval: {predicted.reason}"
+    elif len(highs) == len(predictions.candidates) and max(highs) < wanted:
+        verdict = Verdict.NO_GO
+        reason = (
+            f"no candidate at any K is predicted to reach {wanted:.2f}, even at the optimistic "
+            f"end; the fastest comes to {_spoken(predicted)}"
+        )
+    else:
+        reason = (
+            f"predicted {_spoken(predicted)} where {wanted:.2f} is demanded; a real run decides"
+        )
+    return Screening(
+        verdict=verdict,
+        candidate=fastest.name,
+        num_speculative_tokens=best.num_speculative_tokens,
+        reason=reason,
     )
 
 

@@ -5,6 +5,7 @@
     │   ├── UnreadableCorpus       a prompt file that cannot be understood
     │   ├── UnusablePolicy         a policy file with an unknown rule or a wrong value
     │   ├── UnusablePlan           a plan file with an unknown field or a wrong value
+    │   ├── UnpairedPrompts        runs that share no prompt
     │   └── UnreadableTrace        a run folder that is missing, foreign or damaged
     ├── ModelError                 a model cannot be loaded or used
     │   ├── ModelNotFound          no such folder, or hub id that cannot be had now
@@ -38,6 +39,10 @@ class UnusablePolicy(UsageError):
 
 class UnusablePlan(UsageError):
     """A plan file with an unknown field or a value out of range."""
+
+
+class UnpairedPrompts(UsageError):
+    """Runs to compare that share no prompt."""
 
 
 class UnreadableTrace(UsageError):

@@ -6,6 +6,7 @@ import pytest
 
 from specmeasure import api
 from specmeasure.api import runs
+from specmeasure.api.prompts import pinned_sources
 from specmeasure.errors import UsageError
 from specmeasure.records.corpus import Corpus, SourceFile
 from specmeasure.records.decision import Policy, Verdict
@@ -48,9 +49,12 @@ def test_hub_datasets_are_pinned():
         ),
     )
 
-    assert ("hf:org/chats:test@abc", "hf:org/code:train@def", "hf:./own:test", "-") == runs._pinned(
-        [*(path for path, _ in files), "-"], corpus
-    )
+    assert (
+        "hf:org/chats:test@abc",
+        "hf:org/code:train@def",
+        "hf:./own:test",
+        "-",
+    ) == pinned_sources([*(path for path, _ in files), "-"], corpus)
 
 
 def arm_names(drafts, lengths, *, ngram=False):

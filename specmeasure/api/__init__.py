@@ -7,23 +7,22 @@
 Nothing here prints, and nothing imports torch until a model is needed.
 """
 
+from specmeasure.api.arms import plan_arms
 from specmeasure.api.runs import (
-    SILENT,
     Look,
     Planned,
     Report,
-    Request,
-    Watchers,
     as_json,
     conclude,
     look,
-    plan_arms,
     plan_measurement,
     read_trace,
     resume,
     start,
     write_report,
 )
+from specmeasure.records.request import Request
+from specmeasure.run.watch import SILENT, Watchers
 
 __all__ = [
     "SILENT",

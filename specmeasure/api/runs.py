@@ -1,44 +1,49 @@
 """Runs: from prompts and a plan to a trace, and from a trace to its report."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from specmeasure.api.prompts import (
+    budget_notes,
+    corpus_facts,
+    describe_files,
+    keep_fitting,
+    pinned_sources,
+    read_prompts,
+    sample_fitting,
+)
 from specmeasure.corpus.languages import with_languages
 from specmeasure.corpus.load import load_corpus
-from specmeasure.corpus.sample import sample_prompts
 from specmeasure.corpus.survey import survey
 from specmeasure.decide import decide
-from specmeasure.errors import UnreadableCorpus, UsageError
+from specmeasure.errors import UsageError
 from specmeasure.estimate import precision
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.summary import estimate
 from specmeasure.records.corpus import Corpus, CorpusOptions, Dropped, Prompt
 from specmeasure.records.decision import Decision, Policy
 from specmeasure.records.estimates import Estimates
-from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Arm, Method, ModelOptions, Plan
+from specmeasure.records.plan import ModelOptions, Plan
 from specmeasure.records.precision import MeasurementPlan, Wish
 from specmeasure.records.request import Request
 from specmeasure.records.survey import Survey, TokenFacts
-from specmeasure.records.trace import CorpusFacts, Environment, Manifest, Trace
+from specmeasure.records.trace import Environment, Manifest, Trace
 from specmeasure.run.environment import environment, free_cores, load_average, load_warning
+from specmeasure.run.watch import SILENT, Watchers
 from specmeasure.trace import store
 
 if TYPE_CHECKING:
     from specmeasure.engines.engine import Engine
+    from specmeasure.engines.models import LoadedModels
 
 REPORT_FILES = ("brief.md", "acceptance.svg", "speedup.svg", "estimates.json", "decision.json")
-MAX_NGRAM, MIN_NGRAM = 4, 2  # suffixes that n-gram arms look up
 MOST_LOOKED_AT = 10_000  # prompts that a look at a corpus examines one by one
 DEFAULT_MODEL_OPTIONS = ModelOptions()
 PILOT_REPEATS = 2  # the fewest that tell timing noise from prompts
-RESERVE = 3  # times the limit are read, for prompts that the models cannot hold
-MOST_FILES_TOLD = 20
-FIRST_PLACES = 5  # named for each reason to leave prompts out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,59 +55,13 @@ class Report:
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watchers:
-    """What a caller may want to hear while a run goes on."""
-
-    stage: Callable[[str], None] = lambda _: None
-    warning: Callable[[str], None] = lambda _: None
-    planned: Callable[[int], None] = lambda _: None
-    trial: Callable[[], None] = lambda: None
-
-
-SILENT = Watchers()
-
-
-def plan_arms(*, drafts: Sequence[str], ngram: bool, lengths: Sequence[int]) -> tuple[Arm, ...]:
-    """Baseline, every proposer at every K, and the baseline again (A/A).
-
-    >>> [arm.name for arm in plan_arms(drafts=["a/small"], ngram=True, lengths=[2, 4])]
-    ['baseline', 'small k=2', 'small k=4', 'ngram k=2', 'ngram k=4', 'baseline A/A']
-    """
-    if not lengths or min(lengths) < 1:
-        raise UsageError("--k takes whole numbers from 1, e.g. --k 2,4,8.")
-    lengths, drafts = list(dict.fromkeys(lengths)), list(dict.fromkeys(drafts))
-    arms = [BASELINE]
-    for draft, label in zip(drafts, _labels(drafts), strict=True):
-        arms += [
-            Arm(
-                name=f"{label} k={length}",
-                method=Method.DRAFT_MODEL,
-                num_speculative_tokens=length,
-                draft=draft,
-            )
-            for length in lengths
-        ]
-    if ngram:
-        arms += [
-            Arm(
-                name=f"ngram k={length}",
-                method=Method.NGRAM,
-                num_speculative_tokens=length,
-                max_ngram=MAX_NGRAM,
-                min_ngram=MIN_NGRAM,
-            )
-            for length in lengths
-        ]
-    return (*arms, BASELINE_AGAIN)
-
-
 def start(
     request: Request,
     folder: Path,
     *,
     replace_run: bool = False,
-    watchers: Watchers = Watchers(),
+    watchers: Watchers = SILENT,
+    loaded: "LoadedModels | None" = None,
 ) -> Trace:
     """Record a new run into ``folder`` and seal it.
 
@@ -111,13 +70,14 @@ def start(
         folder: where; it must not hold a run.
         replace_run: delete the run that it holds.
         watchers: told what happens.
+        loaded: the plan's target, where it is in memory already.
 
     Raises:
         SpecmeasureError: bad input (before any model is loaded), models, or an interruption.
     """
     plan = request.plan
-    corpus = _read_corpus(request.sources, request.options)
-    for line in _describe_files(corpus):
+    corpus = read_prompts(request.sources, request.options)
+    for line in describe_files(corpus):
         watchers.stage(line)
     if request.corpus_fingerprint not in (None, corpus.fingerprint):
         raise UsageError(
@@ -128,10 +88,10 @@ def start(
     if not replace_run:
         store.refuse_existing(folder)
     load_before = load_average()
-    engine, fitting, misfits = _ready(plan, corpus, watchers)
+    engine, fitting, misfits = _ready(plan, corpus, watchers, loaded)
     machine = environment(engine.num_threads, load_before)
-    prompts = _sampled(fitting, corpus, request.options)
-    notes = [*corpus.warnings, *_budget_notes(plan, prompts)]
+    prompts = sample_fitting(fitting, corpus, request.options)
+    notes = [*corpus.warnings, *budget_notes(plan, prompts)]
     notes += [busy] if (busy := load_warning(machine)) else []
     for note in notes:
         watchers.warning(note)
@@ -140,7 +100,7 @@ def start(
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         argv=request.argv,
         plan=plan,
-        corpus=_corpus_facts(request, corpus, prompts, misfits),
+        corpus=corpus_facts(request, corpus, prompts, misfits),
         environment=machine,
         models=engine.models,
         num_planned_trials=_num_trials(plan, prompts),
@@ -153,7 +113,7 @@ def start(
     return _record(manifest, engine, prompts, folder, watchers)
 
 
-def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = Watchers()) -> Trace:
+def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = SILENT) -> Trace:
     """Finish an interrupted run; a sealed one is returned as it is.
 
     Args:
@@ -169,13 +129,13 @@ def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = Wa
         return trace
     manifest = trace.manifest
     facts = manifest.corpus
-    _refuse_other_machine(manifest.environment, folder)
+    refuse_other_machine(manifest.environment, folder)
     if "-" in facts.sources and not sources:
         raise UsageError(
             f"{folder}: its prompts came from stdin. Pipe them in again: specmeasure run - "
             f"--resume {folder}"
         )
-    corpus = _read_corpus(sources or facts.sources, facts.options)
+    corpus = read_prompts(sources or facts.sources, facts.options)
     if corpus.fingerprint != facts.fingerprint:
         raise UsageError(
             f"{folder}: the prompts are not those of the interrupted run (fingerprint "
@@ -190,7 +150,9 @@ def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = Wa
             f"{folder}: the models are not those of the interrupted run (or dtype or device "
             "differ). Give the same models, or start a new run."
         )
-    return _record(manifest, engine, _sampled(fitting, corpus, facts.options), folder, watchers)
+    return _record(
+        manifest, engine, sample_fitting(fitting, corpus, facts.options), folder, watchers
+    )
 
 
 def read_trace(folder: Path) -> Trace:
@@ -260,11 +222,11 @@ def plan_measurement(
         spread, cost = precision.pilot_spread(trace), precision.pilot_cost(trace)
     plan = precision.plan_measurement(wish, spread, sizes, cost=cost)
     options = replace(request.options, limit=plan.num_prompts)
-    corpus = _read_corpus(request.sources, options)
+    corpus = read_prompts(request.sources, options)
     planned = replace(
         request,
         plan=replace(request.plan, num_repeats=plan.num_repeats),
-        sources=_pinned(request.sources, corpus),
+        sources=pinned_sources(request.sources, corpus),
         options=options,
         corpus_fingerprint=corpus.fingerprint,
     )
@@ -319,7 +281,7 @@ def as_json(shown: Report | Look) -> str:
     return store.plain({"decision": shown.decision, "estimates": shown.estimates}).decode()
 
 
-def _refuse_other_machine(recorded: Environment, folder: Path) -> None:
+def refuse_other_machine(recorded: Environment, folder: Path) -> None:
     """Times of two machines or versions cannot be paired."""
     here = environment(recorded.num_threads, recorded.load_average)
     if here != recorded:
@@ -334,92 +296,19 @@ def _refuse_other_machine(recorded: Environment, folder: Path) -> None:
         )
 
 
-def _read_corpus(sources: Sequence[str], options: CorpusOptions) -> Corpus:
-    """The prompts, or a sample with a reserve, each with its language."""
-    limit = None if options.limit is None else RESERVE * options.limit
-    corpus = load_corpus(sources, replace(options, limit=limit))
-    return replace(corpus, prompts=with_languages(corpus.prompts))
-
-
-def _describe_files(corpus: Corpus) -> list[str]:
-    """How each file was understood, what was kept of it, and what was not and why."""
-    lines = []
-    for file in corpus.files[:MOST_FILES_TOLD]:
-        dropped = [f"{one.num_rows} x {one.reason}" for one in file.dropped]
-        why = f"; dropped {', '.join(dropped)}" if dropped else ""
-        lines.append(f"{file.path}: {file.format}, {file.num_prompts} prompts{why}")
-    if len(corpus.files) > MOST_FILES_TOLD:
-        lines.append(f"and {len(corpus.files) - MOST_FILES_TOLD} more files")
-    return lines
-
-
 def _ready(
-    plan: Plan, corpus: Corpus, watchers: Watchers
+    plan: Plan, corpus: Corpus, watchers: Watchers, loaded: "LoadedModels | None" = None
 ) -> tuple["Engine", tuple[Prompt, ...], tuple[Dropped, ...]]:
     """The engine, and the prompts that its models can hold."""
     from specmeasure.engines.transformers import TransformersEngine
 
     watchers.stage("loading models")
-    engine = TransformersEngine.load(plan, most_threads=free_cores())
+    engine = TransformersEngine.load(plan, most_threads=free_cores(), loaded=loaded)
     for warning in engine.warnings:
         watchers.warning(warning)
     limits = [limit for arm in plan.arms if (limit := engine.context_limit(arm)) is not None]
-    kept: list[Prompt] = []
-    misfits: dict[str, list[str]] = {}
-    for prompt in corpus.prompts:
-        reason = _misfit(prompt, engine, plan, min(limits, default=None))
-        if reason is None:
-            kept.append(prompt)
-        else:
-            misfits.setdefault(reason, []).append(prompt.source)
-    if not kept:
-        raise UnreadableCorpus(
-            f"none of {len(corpus.prompts)} prompts can be replayed; the first: "
-            f"{next(iter(misfits))}. Lower --max-new-tokens, or use models with a longer context."
-        )
-    dropped = tuple(
-        Dropped(reason=reason, num_rows=len(places), places=tuple(places[:FIRST_PLACES]))
-        for reason, places in misfits.items()
-    )
-    return engine, tuple(kept), dropped
-
-
-def _sampled(
-    prompts: tuple[Prompt, ...], corpus: Corpus, options: CorpusOptions
-) -> tuple[Prompt, ...]:
-    """The limit counts prompts that can be replayed; shares are those of the whole corpus."""
-    if options.limit is None:
-        return prompts
-    return sample_prompts(prompts, limit=options.limit, seed=options.seed, sizes=dict(corpus.sizes))
-
-
-def _misfit(prompt: Prompt, engine: "Engine", plan: Plan, limit: int | None) -> str | None:
-    """Why a prompt cannot be replayed, if it cannot."""
-    try:
-        num_prompt_tokens = len(engine.context_ids(prompt, []))
-    except UnreadableCorpus as error:
-        return str(error).removeprefix(f"{prompt.source}: ")
-    if num_prompt_tokens == 0:
-        return "no tokens"
-    budget = plan.settings_for(prompt.asked).max_new_tokens
-    if limit is None or num_prompt_tokens + budget <= limit:
-        return None
-    return f"prompt and {budget} new tokens pass the models' context of {limit} tokens"
-
-
-def _budget_notes(plan: Plan, prompts: Sequence[Prompt]) -> list[str]:
-    """What is replayed shorter than it was asked for."""
-    if not plan.use_asked_sampling:
-        return []
-    wanted = [prompt.asked.max_tokens or 0 for prompt in prompts]
-    num_capped = sum(tokens > plan.max_new_tokens for tokens in wanted)
-    if not num_capped:
-        return []
-    note = (
-        f"{num_capped} of {len(prompts)} prompts ask for more than {plan.max_new_tokens} new "
-        f"tokens, up to {max(wanted)}; raise --max-new-tokens to replay them in full."
-    )
-    return [note]
+    fitting, misfits = keep_fitting(corpus, engine, plan, min(limits, default=None))
+    return engine, fitting, misfits
 
 
 def _record(
@@ -453,48 +342,5 @@ def _record(
     return store.read_trace(folder)
 
 
-def _corpus_facts(
-    request: Request,
-    corpus: Corpus,
-    prompts: Sequence[Prompt],
-    misfits: tuple[Dropped, ...],
-) -> CorpusFacts:
-    samplings = Counter(
-        request.plan.settings_for(prompt.asked).sampling for prompt in prompts
-    ).most_common()
-    return CorpusFacts(
-        sources=_pinned(request.sources, corpus),
-        options=request.options,
-        fingerprint=corpus.fingerprint,
-        num_prompts=len(prompts),
-        files=corpus.files,
-        dropped=(*corpus.dropped, *misfits),
-        samplings=tuple(samplings),
-    )
-
-
-def _pinned(sources: Sequence[str], corpus: Corpus) -> tuple[str, ...]:
-    """What still names the same prompts later and from another folder: hub names by revision."""
-    revisions = {file.path: file.revision for file in corpus.files}
-    pinned = []
-    for source in sources:
-        if source.startswith("hf:"):
-            revision = revisions.get(source)
-            unpinned = revision is not None and not source.endswith(f"@{revision}")
-            pinned.append(f"{source.partition('@')[0]}@{revision}" if unpinned else source)
-        else:
-            pinned.append(source if source == "-" else str(Path(source).absolute()))
-    return tuple(pinned)
-
-
 def _num_trials(plan: Plan, prompts: Sequence[Prompt]) -> int:
     return sum(len(prompt.turns) for prompt in prompts) * plan.num_repeats * len(plan.arms)
-
-
-def _labels(drafts: Sequence[str]) -> list[str]:
-    """Short names while they tell arms apart, else the names as given."""
-    short = [draft.rstrip("/").replace("embedded:", "").rpartition("/")[2] for draft in drafts]
-    taken = (Method.BASELINE, Method.NGRAM)
-    if len(set(short)) == len(short) and not set(short) & set(taken):
-        return short
-    return [f"draft:{draft}" if draft in taken else draft for draft in drafts]

@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from specmeasure.brief.content import BriefContent, brief_content
+from specmeasure.brief.headline import Headline
 from specmeasure.brief.tables import Table
 from specmeasure.records.decision import Decision, Verdict
 from specmeasure.records.estimates import Estimates
@@ -27,13 +28,13 @@ def summary_table(manifest: Manifest, estimates: Estimates, decision: Decision) 
     """The short form of the brief; fits in 100 columns, longer names fold."""
     brief = brief_content(manifest, estimates, decision)
     parts: list[RenderableType] = [
-        _headline(brief),
+        headline_text(brief.headline),
         Text(f"{brief.summary[0]} {brief.summary[1]}"),
-        _table(brief.speed, title="Arms", without=_LEFT_OUT),
+        rich_table(brief.speed, title="Arms", without=_LEFT_OUT),
     ]
     if brief.slices:
         shown = brief.slices[0]
-        parts.append(_table(shown.table, title=f"{brief.headline.arm} by {shown.axis}"))
+        parts.append(rich_table(shown.table, title=f"{brief.headline.arm} by {shown.axis}"))
         parts.append(Text(brief.gains))
     parts.append(Text(brief.why))
     parts.extend(Text(note, style="dim") for note in _footnotes_in_sight(brief))
@@ -51,15 +52,16 @@ def _first_slices(brief: BriefContent) -> list[Table]:
     return [one.table for one in brief.slices[:1]]
 
 
-def _headline(brief: BriefContent) -> Text:
-    line = brief.headline
+def headline_text(line: Headline) -> Text:
+    """The verdict in its colour, and what it says."""
     return Text.assemble(
         (line.verdict.value, _STYLES[line.verdict]),
         (f": {line.before}{line.arm}{line.after}", "bold"),
     )
 
 
-def _table(table: Table, *, title: str, without: tuple[str, ...] = ()) -> RichTable:
+def rich_table(table: Table, *, title: str, without: tuple[str, ...] = ()) -> RichTable:
+    """A table whose first column keeps its width and whose verdicts have their colours."""
     shown = RichTable(title=Text(title), title_justify="left", box=box.SIMPLE, pad_edge=False)
     kept = [index for index, name in enumerate(table.columns) if name not in without]
     for index in kept:

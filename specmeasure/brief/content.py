@@ -88,7 +88,7 @@ def brief_content(manifest: Manifest, estimates: Estimates, decision: Decision) 
         footnotes=notes.lines,
         provenance=write_provenance(manifest),
         command=command_line(manifest.argv),
-        settings=write_settings(manifest, chosen.plan) if is_go else (),
+        settings=write_settings(manifest, chosen.plan, chosen.estimates.costs) if is_go else (),
         caveats=write_caveats(manifest, chosen.plan) if is_go else (),
     )
 

@@ -1,6 +1,6 @@
-r"""The brief as one markdown page.
+r"""The brief as one markdown page, and how any page is made from its template.
 
-Whatever the template takes from a variable is escaped, so a category named ``|<b>`` stays text;
+Whatever a template takes from a variable is escaped, so a category named ``|<b>`` stays text;
 only the filters below return markup.
 """
 
@@ -38,6 +38,12 @@ def render_markdown(
         figures: paths as the page should link them, by "speedup" and "acceptance"; a figure that
             is not named is left out.
     """
+    content = brief_content(manifest, estimates, decision)
+    return render_template("brief.md.j2", brief=content, figures=figures)
+
+
+def render_template(name: str, **values: object) -> str:
+    """One of the templates beside this module, with all that its variables hold escaped."""
     environment = Environment(
         loader=PackageLoader("specmeasure", "brief"),
         autoescape=False,  # noqa: S701 - this is markdown: finalize escapes it
@@ -53,8 +59,7 @@ def render_markdown(
         "table": _aligned,
         "url": _url,
     }
-    content = brief_content(manifest, estimates, decision)
-    return environment.get_template("brief.md.j2").render(brief=content, figures=figures)
+    return environment.get_template(name).render(values)
 
 
 def escape_markdown(text: str) -> str:

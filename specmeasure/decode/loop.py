@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from specmeasure.decode.clock import Clock
-from specmeasure.decode.stopping import Stopping
+from specmeasure.decode.stopping import Ending
 from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import BlockRecord, FinishReason
 from specmeasure.speculate.proposal import CachedModel, Proposal, Proposer
@@ -73,7 +73,7 @@ class Decoder:
         self,
         proposer: Proposer | None,  # None: the baseline
         prompt_ids: Sequence[int],
-        stopping: Stopping,
+        stopping: Ending,
     ) -> Decoded:
         """Decode one answer and record every block.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from specmeasure.records.trace import FinishReason
 
@@ -31,6 +32,16 @@ class Cut:
 
     num_tokens: int
     reason: FinishReason | None
+
+
+class Ending(Protocol):
+    """What the loop asks: how many drafts, and whether this was the end."""
+
+    def num_drafts(self, num_emitted: int) -> int:
+        """Drafts worth asking for."""
+
+    def cut(self, emitted: Sequence[int], tokens: Sequence[int]) -> Cut:
+        """How far ``tokens`` continue what was emitted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,74 +1,244 @@
-"""Teacher-forced passes: what would the target have said at each place of a finished answer?"""
+"""Teacher-forced passes: how would a proposer have drafted along an answer of the target?
 
-from collections.abc import Iterator, Sequence
+One pass of each model over prompts and answers; logits exist for one chunk at a time and are
+reduced to a few numbers a token before the next chunk is read.
+"""
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from specmeasure.decode.batch import PADDING, Chunk, Read, read_chunks
+from specmeasure.decode.cache import CachedCausalLM
 from specmeasure.errors import BrokenLogits
-from specmeasure.records.trace import Audit, SuspectToken
-from specmeasure.speculate.proposal import CachedModel
+from specmeasure.records.plan import DraftSampling, Sampling
+from specmeasure.records.replay import DraftScores, LookupScores
+from specmeasure.speculate.proposal import Proposer
+from specmeasure.speculate.sampling import sampling_probs
 
-ROWS_AT_ONCE = 64  # bounds the logits in memory; as good as one pass, it is not one row
+LOGIT_BYTES = 32 * 2**20  # of one model's float32 logits at once; working copies are a few times it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """One answer and what it answers."""
+
+    context_ids: Sequence[int]
+    token_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drafter:
+    """What drafts beside the target: another model, or a reading of the target's own pass."""
+
+    draft_sampling: DraftSampling
+    model: CachedCausalLM | None = None
+    read_target: Callable[[Read], Tensor] | None = None  # → logits [B, C, V]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetAlong:
+    """The target along one answer, [T] each, float32 on the host."""
+
+    entropy: Tensor  # nats
+    log_prob: Tensor  # of the emitted token; -inf where it cannot be drawn
+    log_prob_variance: Tensor  # of the log-probability of a token that the target draws there
+    token_rank: Tensor  # 0: no token was likelier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """One answer, scored."""
+
+    target: TargetAlong
+    drafts: tuple[DraftScores, ...]  # by drafter
 
 
 @torch.inference_mode()
-def audit_greedy(
-    target: CachedModel,
-    context_ids: Sequence[int],
-    token_ids: Sequence[int],
-    *,
-    device: torch.device,
-) -> Audit:
-    """Check every emitted token against the target's own argmax, in two shapes.
+def score_batch(
+    target: CachedCausalLM,
+    drafters: Sequence[Drafter],
+    answers: Sequence[Finished],
+    sampling: Sampling,
+) -> list[Scored]:
+    """Score answers that were decoded with one sampling setting.
 
-    First all rows in one pass; a token that is the argmax there is identical whatever the other
-    shape says, because delta is the smaller of the two. Only an answer with another token in it
-    is read again row by row, which gives the noise between the shapes.
-
-    Formula: delta_t = min over shapes of (max logit − logit of the emitted token);
-    noise_t = max over the vocabulary of |difference between the shapes|.
-    """
-    answer = torch.tensor(token_ids, device=device)
-    doubtful = {  # place → its logits [V] in one pass
-        place: logits
-        for place, logits in _answer_logits(target, context_ids, answer, rows_per_pass=ROWS_AT_ONCE)
-        if _delta(logits, answer[place]) > 0
-    }
-    suspects = []
-    if doubtful:
-        for place, logits in _answer_logits(target, context_ids, answer, rows_per_pass=1):
-            if place not in doubtful:
-                continue
-            in_one_pass, token = doubtful[place], answer[place]
-            delta = min(_delta(logits, token), _delta(in_one_pass, token))
-            if delta > 0:
-                noise = float((logits - in_one_pass).nan_to_num().abs().max())
-                suspects.append(SuspectToken(index=place, delta=delta, noise=noise))
-    return Audit(
-        num_checked_tokens=len(token_ids), suspects=tuple(suspects), baseline_divergence=None
-    )
-
-
-def _answer_logits(
-    target: CachedModel, context_ids: Sequence[int], answer: Tensor, *, rows_per_pass: int
-) -> Iterator[tuple[int, Tensor]]:
-    """Each place of the answer with the logits [V], float32, that predict its token."""
-    target.reset(rolls_back=False)
-    yield 0, target.prefill(context_ids)[0].float()
-    for start in range(0, len(answer) - 1, rows_per_pass):
-        rows = target.forward(answer[:-1][start : start + rows_per_pass]).float()
-        for offset, row in enumerate(rows):
-            yield start + offset + 1, row
-
-
-def _delta(logits: Tensor, token: Tensor) -> float:
-    """Top logit minus the emitted token's; finite also for a token that is masked out.
+    Memory: ``LOGIT_BYTES`` of logits for each model, a few working copies of them, and the caches
+    of these answers; a vocabulary of 150,000 is never held for a whole answer.
 
     Raises:
-        BrokenLogits: the logits hold NaN.
+        BrokenLogits: logits held NaN.
     """
-    delta = float((logits.max() - logits[token]).nan_to_num(nan=-1.0))
-    if delta < 0:
-        raise BrokenLogits("the target's logits hold NaN in the audit. Try --dtype float32.")
-    return delta
+    models = [target, *(one.model for one in drafters if one.model is not None)]
+    longest = max(len(one.context_ids) + len(one.token_ids) for one in answers)
+    ids = torch.full((len(answers), longest), PADDING)
+    for row, one in enumerate(answers):
+        whole = torch.tensor([*one.context_ids, *one.token_ids])
+        ids[row, : len(whole)] = whole
+    ids = ids.to(target.device)
+    board = _Board(answers, len(drafters), longest, target.device)
+    rows_per_chunk = max(1, LOGIT_BYTES // (4 * target.vocab_size * len(answers)))
+    chunks = read_chunks(
+        models,
+        ids[:, :-1],  # nothing follows the last token
+        first=min(len(one.context_ids) for one in answers) - 1,
+        rows_per_chunk=rows_per_chunk,
+        with_hidden_states=lambda place: (
+            place == 0 and any(one.read_target is not None for one in drafters)
+        ),
+    )
+    for chunk in chunks:
+        board.fill(chunk, drafters, ids, sampling)
+    return board.scores()
+
+
+def score_lookup(proposer: Proposer, answer: Finished, *, most: int) -> LookupScores:
+    """What a proposer without chance would have drafted for a block at every token.
+
+    It is told the answer token by token, so that it knows at each place exactly what it would know
+    in the loop.
+    """
+    num_drafts, num_matching = array("h"), array("h")
+    ids = list(answer.token_ids)
+    proposer.begin(answer.context_ids)
+    for place, token in enumerate(ids):
+        drafts = proposer.propose(most).tokens.tolist() if place else []  # the prefill has none
+        wanted = ids[place : place + len(drafts)]
+        agree = [one == other for one, other in zip(drafts, wanted, strict=False)]
+        num_drafts.append(len(drafts))
+        num_matching.append(agree.index(False) if False in agree else len(agree))
+        proposer.commit(0, token)
+    return LookupScores(num_drafts=num_drafts, num_matching=num_matching)
+
+
+class _Board:
+    """Numbers of all answers while chunks come in: [B, T] each, on the host."""
+
+    def __init__(
+        self, answers: Sequence[Finished], num_drafters: int, longest: int, device: torch.device
+    ) -> None:
+        self._lengths = [len(one.token_ids) for one in answers]
+        first = torch.tensor([len(one.context_ids) for one in answers], device=device)
+        self._place = torch.arange(longest, device=device) - first[:, None]  # in the answer
+        self._lengths_on_device = torch.tensor(self._lengths, device=device)
+        shape = (len(answers), max(self._lengths))
+        self._target = {name: torch.zeros(shape) for name in TargetAlong.__dataclass_fields__}
+        self._drafts = [
+            {name: torch.zeros(shape) for name in DraftScores.__dataclass_fields__}
+            for _ in range(num_drafters)
+        ]
+
+    def fill(
+        self, chunk: Chunk, drafters: Sequence[Drafter], ids: Tensor, sampling: Sampling
+    ) -> None:
+        num_rows = chunk.reads[0].logits.shape[1]
+        predicted = slice(chunk.start + 1, chunk.start + 1 + num_rows)
+        place = self._place[:, predicted]
+        inside = (place >= 0) & (place < self._lengths_on_device[:, None])  # [B, C]
+        at = (inside.nonzero()[:, 0].cpu(), place[inside].cpu())
+        tokens = ids[:, predicted][inside]  # [N]
+        logits = chunk.reads[0].logits[inside].float()  # [N, V]
+        target_probs = _probs(logits, sampling, "target")
+        _put(self._target, at, _target_along(logits, target_probs, tokens))
+        reads = iter(chunk.reads[1:])
+        for drafter, scores in zip(drafters, self._drafts, strict=True):
+            read = chunk.reads[0] if drafter.read_target else next(reads)
+            drafted = drafter.read_target(read) if drafter.read_target else read.logits
+            scored = _draft_along(
+                drafted[inside].to(logits.device).float(),
+                target_probs,
+                tokens,
+                sampling,
+                drafter.draft_sampling,
+            )
+            _put(scores, at, scored)
+
+    def scores(self) -> list[Scored]:
+        return [
+            Scored(
+                target=TargetAlong(
+                    **{name: whole[row, :length] for name, whole in self._target.items()}
+                ),
+                drafts=tuple(_as_scores(draft, row, length) for draft in self._drafts),
+            )
+            for row, length in enumerate(self._lengths)
+        ]
+
+
+def _probs(logits: Tensor, sampling: Sampling, name: str) -> Tensor:
+    """What is sampled from; of a greedy answer, the softmax of the logits. [N, V] float32."""
+    probs = logits.softmax(-1) if sampling.is_greedy else sampling_probs(logits, sampling)
+    if probs.sum(-1).isnan().any():
+        raise BrokenLogits(f"the {name}'s logits hold NaN. Try --dtype float32.")
+    return probs
+
+
+def _target_along(logits: Tensor, probs: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+    log_probs = probs.log()
+    drawable = log_probs.masked_fill(probs == 0, 0.0)  # 0 · log 0 counts nothing
+    entropy = -(probs * drawable).sum(-1)
+    variance = (probs * drawable.square()).sum(-1) - entropy.square()
+    return {
+        "entropy": entropy,
+        "log_prob": log_probs.gather(1, tokens[:, None])[:, 0],
+        "log_prob_variance": variance.clamp_min(0),
+        "token_rank": _rank(logits, tokens),
+    }
+
+
+def _draft_along(
+    logits: Tensor,
+    target_probs: Tensor,
+    tokens: Tensor,
+    sampling: Sampling,
+    draft_sampling: DraftSampling,
+) -> dict[str, Tensor]:
+    """Formula: the chance that the emitted token x was an accepted draft is min(1, q(x) / p(x)).
+
+    Of an emitted token, the chance to have been drafted and kept is q min(1, p/q) / p, with the
+    target's p and the draft's q (Leviathan et al. 2023, arXiv:2211.17192, Algorithm 1). A greedy
+    draft is a point mass; a greedy target keeps what its own argmax is.
+    """
+    probs = _probs(logits, sampling, "draft")
+    hit = logits.argmax(-1) == tokens
+    is_point = sampling.is_greedy or draft_sampling is DraftSampling.GREEDY
+    own, target = (each.gather(1, tokens[:, None])[:, 0] for each in (probs, target_probs))
+    drafted = probs
+    if draft_sampling is DraftSampling.GREEDY and not sampling.is_greedy:
+        drafted = functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(probs.dtype)
+    return {
+        "accept_chance": hit.float() if is_point else (own / target).nan_to_num(0.0).clamp_max(1),
+        "argmax_hit": hit,
+        "entropy": torch.special.entr(probs).sum(-1),
+        "total_variation": 1 - torch.minimum(drafted, target_probs).sum(-1),
+        "token_rank": _rank(logits, tokens),
+    }
+
+
+def _rank(logits: Tensor, tokens: Tensor) -> Tensor:
+    return (logits > logits.gather(1, tokens[:, None])).sum(-1)
+
+
+def _put(boards: dict[str, Tensor], at: tuple[Tensor, Tensor], values: dict[str, Tensor]) -> None:
+    for name, value in values.items():
+        boards[name][at] = value.float().cpu()
+
+
+def _as_scores(boards: dict[str, Tensor], row: int, length: int) -> DraftScores:
+    def floats(name: str) -> "array[float]":
+        return array("f", boards[name][row, :length].numpy().tobytes())
+
+    def integers(name: str, code: str) -> "array[int]":
+        return array(code, boards[name][row, :length].int().tolist())
+
+    return DraftScores(
+        accept_chance=floats("accept_chance"),
+        argmax_hit=integers("argmax_hit", "b"),
+        entropy=floats("entropy"),
+        total_variation=floats("total_variation"),
+        token_rank=integers("token_rank", "i"),
+    )

@@ -70,6 +70,14 @@ def load_tokenizer(name: str, options: ModelOptions) -> Any:
         )
 
 
+def load_config(name: str, options: ModelOptions) -> Any:
+    """The configuration of a model, without its weights."""
+    with _explained(name, "draft"):
+        return AutoConfig.from_pretrained(
+            location(name), trust_remote_code=options.trust_remote_code
+        )
+
+
 def load_model(name: str, options: ModelOptions, *, device: torch.device, role: str) -> Any:
     """A causal LM in eval mode, all of its weights found.
 

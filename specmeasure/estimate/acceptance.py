@@ -4,7 +4,6 @@ Positions have their own denominators, because K varies and blocks cut by EOS sa
 drafts behind it. The module knows nothing of time.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -125,12 +124,11 @@ def acceptance_survival(counts: AcceptanceCounts, intervals: Intervals) -> list[
     return curve
 
 
-def _product_of_ratios(*pairs: Floats) -> float:
+def _product_of_ratios(*pairs: Floats) -> Floats:
     """Π Σ kept / Σ reached; where a position is never reached the curve before it is 0 already."""
-    return math.prod(
-        float(kept.sum() / max(reached.sum(), 1))
-        for kept, reached in zip(pairs[::2], pairs[1::2], strict=True)
-    )
+    kept, reached = np.array(pairs[::2]), np.array(pairs[1::2])
+    ratios = np.divide(kept, reached, out=np.zeros_like(kept), where=reached > 0)
+    return np.asarray(ratios.prod(axis=0))
 
 
 def refuse_uneven_sums(trial: TrialRecord) -> None:

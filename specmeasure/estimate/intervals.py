@@ -7,6 +7,7 @@ intervals cover 80-85 % and 87-91 % (reports/LOG.md). Medians take the percentil
 of prompts Wilson's interval.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,8 +19,9 @@ from scipy import stats
 from specmeasure.records.estimates import Estimate, Interval, Unmeasured
 
 MIN_PROMPTS = 4  # with fewer, corrected intervals are too wide to mean anything
+ROUNDING = 1e-12  # of sums of expected counts, relative to them
 Floats = NDArray[np.float64]
-Statistic = Callable[..., float]  # of per-prompt arrays
+Statistic = Callable[..., Floats]  # of sums over prompts, each a number or [n]; elementwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +31,27 @@ class Spread:
     value: float
     standard_error: float
     num_prompts: int
-    num_effective_prompts: float | None = None  # Kish's, where few may dominate; None: alike
+    num_effective_prompts: float | None = None  # Kish's, or of two errors; None: all count alike
 
     @property
     def degrees(self) -> float:
         """Degrees of freedom; one at least, so that bounds stay finite."""
         return max(1.0, (self.num_effective_prompts or self.num_prompts) - 1)
+
+    def with_error(self, variance: float, degrees: float) -> "Spread":
+        """An independent error added, of which ``degrees`` say how well its variance is known.
+
+        Formula: ν = (v₁ + v₂)² / (v₁²/ν₁ + v₂²/ν₂) (Satterthwaite 1946)
+        """
+        own = self.standard_error**2
+        if variance == 0:
+            return self
+        together = (own + variance) ** 2 / (own**2 / self.degrees + variance**2 / degrees)
+        return replace(
+            self,
+            standard_error=float(np.sqrt(own + variance)),
+            num_effective_prompts=together + 1,
+        )
 
     def p_value(self, against: float) -> float:
         """The chance of an estimate as far from ``against``, were that true (Student's t)."""
@@ -59,30 +76,34 @@ class Intervals:
     def smooth(self, statistic: Statistic, *arrays: Floats) -> Estimate:
         """A smooth function of sums over per-prompt arrays [n].
 
-        Student's t on the delete-one-prompt jackknife's standard error (Tukey 1958). No bound
-        lies below 0: everything estimated here is a rate, a ratio or a time.
+        Student's t on the delete-one-prompt jackknife's standard error (Tukey 1958).
         """
         found = self.spread(statistic, *arrays)
         return self.around(found) if isinstance(found, Spread) else found
 
-    def around(self, found: Spread) -> Interval:
-        """The interval at this level; no bound lies below 0."""
+    def around(self, found: Spread, *, least: float = 0.0, most: float = math.inf) -> Interval:
+        """The interval at this level; bounds outside what can be at all are pulled back to it."""
         reach = float(stats.t.ppf((1 + self.level) / 2, found.degrees) * found.standard_error)
         return self._interval(
-            found.value, max(0.0, found.value - reach), found.value + reach, found.num_prompts
+            found.value,
+            max(least, found.value - reach),
+            min(most, found.value + reach),
+            found.num_prompts,
         )
 
     def spread(self, statistic: Statistic, *arrays: Floats) -> Spread | Unmeasured:
-        """The jackknife's standard error of a smooth function of sums."""
+        """The jackknife's standard error of a smooth function of sums.
+
+        ``statistic`` is given the sums over all prompts; then the sums that leave one prompt out,
+        as an array [n] for each of ``arrays``.
+        """
         num_prompts = len(arrays[0])
         if num_prompts < MIN_PROMPTS:
             return too_few(num_prompts)
-        left_out = np.array(
-            [statistic(*(np.delete(one, place) for one in arrays)) for place in range(num_prompts)]
-        )
+        left_out = statistic(*map(_sums_without_each, arrays))
         squares = float(((left_out - left_out.mean()) ** 2).sum())
         return Spread(
-            value=float(statistic(*arrays)),
+            value=float(statistic(*(one.sum() for one in arrays))),
             standard_error=float(np.sqrt((num_prompts - 1) / num_prompts * squares)),
             num_prompts=num_prompts,
         )
@@ -93,7 +114,7 @@ class Intervals:
         if not counted.any():
             return Unmeasured(reason="nothing was counted")
         return self.smooth(
-            lambda top, bottom: top.sum() / bottom.sum(), numerators[counted], denominators[counted]
+            lambda top, bottom: top / bottom, numerators[counted], denominators[counted]
         )
 
     def rate(self, numerators: Floats, denominators: Floats) -> Estimate:
@@ -108,12 +129,14 @@ class Intervals:
         """
         if isinstance(found, Unmeasured):
             return found
-        low, high = found.low, min(1.0, found.high)
-        if low == high and found.value in (0.0, 1.0):
-            test = stats.binomtest(int(found.value) * found.num_prompts, found.num_prompts)
+        value = min(1.0, found.value)  # expected counts may pass 1 by a rounding error
+        low, high = min(found.low, value), min(1.0, found.high)
+        if high - low <= ROUNDING and min(value, 1 - value) <= ROUNDING:
+            value = float(round(value))
+            test = stats.binomtest(int(value) * found.num_prompts, found.num_prompts)
             bounds = test.proportion_ci(confidence_level=self.level, method="wilson")
-            low, high = (float(bounds.low), 1.0) if found.value else (0.0, float(bounds.high))
-        return replace(found, low=low, high=high)
+            low, high = (float(bounds.low), 1.0) if value else (0.0, float(bounds.high))
+        return replace(found, value=value, low=low, high=high)
 
     def median(self, values: Floats) -> Estimate:
         """The median over prompts: percentile bootstrap (Efron 1979)."""
@@ -150,6 +173,17 @@ class Intervals:
             level=self.level,
             num_prompts=num_prompts,
         )
+
+
+def _sums_without_each(values: Floats) -> Floats:
+    """Σ over all others, for each of [n].
+
+    Summed from both ends: the total less the value would lose what is small beside it, and be 0
+    where the others are not.
+    """
+    before = np.concatenate(([0.0], values[:-1].cumsum()))
+    after = np.concatenate((values[:0:-1].cumsum()[::-1], [0.0]))
+    return before + after
 
 
 def too_few(num_prompts: int) -> Unmeasured:

@@ -67,9 +67,12 @@ def decode_spread(baseline: Times, arm: Times, intervals: Intervals) -> Spread |
     if isinstance(found, Unmeasured):
         return found
     seconds = arm.decode_s[(baseline.num_decoded > 0) & (arm.num_decoded > 0)]
-    return replace(
-        found, num_effective_prompts=float(seconds.sum() ** 2 / np.square(seconds).sum())
-    )
+    return replace(found, num_effective_prompts=effective_number(seconds))
+
+
+def effective_number(seconds: Floats) -> float:
+    """Prompts alike in their seconds that would say as much as these (Kish 1965)."""
+    return float(seconds.sum() ** 2 / np.square(seconds).sum())
 
 
 def _decode_spread(baseline: Times, arm: Times, intervals: Intervals) -> Spread | Unmeasured:
@@ -159,8 +162,8 @@ def _spread(
 
 def _seconds_per_token_ratio(
     base_s: Floats, base_tokens: Floats, arm_s: Floats, arm_tokens: Floats
-) -> float:
-    return float((base_s.sum() / base_tokens.sum()) / (arm_s.sum() / arm_tokens.sum()))
+) -> Floats:
+    return (base_s / base_tokens) / (arm_s / arm_tokens)
 
 
 def _speedup_by_prompt(baseline: Times, arm: Times) -> Floats:

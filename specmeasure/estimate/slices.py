@@ -11,17 +11,31 @@ against 1.00 alone: for other thresholds stands a second interval at Bonferroni'
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from specmeasure.estimate import acceptance, latency
 from specmeasure.estimate.intervals import Intervals, Spread
 from specmeasure.estimate.pairing import Pairs
 from specmeasure.records.estimates import SliceEstimates, Unmeasured
-from specmeasure.records.trace import TrialRecord
+from specmeasure.records.plan import Sampling, TrialKey
 
 _BANDS = (64, 256, 1024, 4096, 16384)  # prompt tokens; the last band is open
 _LABELS = ("category", "source", "language")
 _COMPUTED = ("length", "turn", "sampling")  # a field of the user's can have these names too
 _NO_CHANGE = 1.0
+
+
+class Sliced(Protocol):
+    """What belongs to slices: a trial, or an answer that is replayed."""
+
+    @property
+    def key(self) -> TrialKey: ...
+    @property
+    def labels(self) -> dict[str, str]: ...
+    @property
+    def num_prompt_tokens(self) -> int | None: ...
+    @property
+    def sampling(self) -> Sampling: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +80,7 @@ def slice_arms(
     return {arm: tuple(found) for arm, found in slices.items()}
 
 
-def find_axes(trials: Sequence[TrialRecord]) -> list[str]:
+def find_axes(trials: Sequence[Sliced]) -> list[str]:
     """Axes that cut these trials, each in a way of its own; the first of equal ones stands."""
     named = [slice_names(trial) for trial in trials]
     axes = dict.fromkeys(axis for names in named for axis in names)
@@ -79,7 +93,7 @@ def find_axes(trials: Sequence[TrialRecord]) -> list[str]:
     return list(cuts.values())
 
 
-def slice_names(trial: TrialRecord) -> dict[str, str]:
+def slice_names(trial: Sliced) -> dict[str, str]:
     """The slices that a trial belongs to, by axis; an axis that does not know it is left out."""
     own = {axis: name for axis in _LABELS if (name := trial.labels.get(axis)) is not None}
     length = {}

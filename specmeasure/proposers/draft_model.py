@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specmeasure.records.plan import Sampling
+from specmeasure.records.plan import GREEDY, DraftSampling, Sampling
 from specmeasure.speculate.proposal import CachedModel, Proposal
 from specmeasure.speculate.sampling import NOT_A_TOKEN, draw, greedy_tokens, sampling_probs
 
 
 class DraftModelProposer:
-    """Greedy drafts for a greedy target; otherwise sampled under the target's own settings.
+    """Greedy drafts for a greedy target; otherwise greedy, or sampled as the target samples.
 
     Its cache holds what was committed except ``_unread``: the last emitted token, and the last
     draft when all were accepted (a draft is fed only to get the next one).
@@ -22,11 +22,12 @@ class DraftModelProposer:
         draft_model: CachedModel,
         sampling: Sampling,
         *,
+        draft_sampling: DraftSampling = DraftSampling.PROBABILISTIC,
         generator: torch.Generator,
         device: torch.device,
     ) -> None:
         self._draft_model = draft_model
-        self._sampling = sampling
+        self._sampling = sampling if draft_sampling is DraftSampling.PROBABILISTIC else GREEDY
         self._generator = generator
         self._device = device
         self._unread: list[int] = []

@@ -71,3 +71,13 @@ class Decision:
     arm: str  # the recommended arm on GO, else the arm that came closest
     policy: Policy
     arms: tuple[ArmDecision, ...]  # best first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screening:
+    """What predictions alone allow: NO_GO, or that a real run has to tell."""
+
+    verdict: Verdict  # never GO: nothing was run for real
+    candidate: str  # the one predicted fastest
+    num_speculative_tokens: int
+    reason: str

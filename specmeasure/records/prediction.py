@@ -12,16 +12,21 @@ class LengthPrediction:
     num_speculative_tokens: int
     mean_acceptance_length: Estimate
     draft_acceptance_rate: Estimate
-    tokens_per_target_pass: Estimate  # prefill and passes without drafts among them
+    tokens_per_target_pass: Estimate  # the prefill and passes without drafts among them
     acceptance_survival: tuple[Estimate, ...]  # by draft position
     conditional_acceptance: tuple[Estimate, ...]
     geometric_length: float | None  # τ by Leviathan's eq. 1 from one rate; None: no drafts
     decode_speedup: Estimate  # predicted at the table's costs
     tokens_per_pass: float  # prefill excluded
-    break_even_tokens_per_pass: float | None  # None: without costs
-    break_even_length: float | None  # τ that makes the speedup 1 at these costs
+    break_even_tokens_per_pass: float  # that make the speedup 1 at these costs
+    break_even_length: float | None  # τ likewise; None: no drafts
     break_even_acceptance: float | None  # accepted / drafted likewise; above 1: out of reach
     flops_ratio: float  # floating point operations per emitted token, the baseline's = 1
+
+    @property
+    def speedup(self) -> float:
+        """Predicted over all prompts; known even where they are too few for an interval."""
+        return self.tokens_per_pass / self.break_even_tokens_per_pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +46,8 @@ class FailurePart:
 
     axis: str  # "token class", "place in the answer", "target entropy"
     name: str
-    share_of_tokens: float
-    share_of_rejections: float
+    share_of_tokens: float  # of those with drafts
+    share_of_rejections: float | None  # None: nothing is rejected
     acceptance: Estimate
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from specmeasure.records.corpus import Dropped
 from specmeasure.records.costs import CostTable
 from specmeasure.records.plan import Sampling, TrialKey
 from specmeasure.records.request import Request
@@ -92,12 +93,14 @@ class Plausibility:
     """How well recorded responses fit the target that is said to have written them."""
 
     num_answers: int
+    num_other_greedy_answers: int  # of greedy ones, more tokens than rounding explains differ
     num_tokens: int
     mean_rank: float  # 0: always the target's likeliest token
-    mean_log_prob: float  # nats
-    expected_log_prob: float  # of answers that the target draws itself: minus its entropy
-    z_score: float | None  # of the difference; None: greedy, or no token was uncertain
-    num_impossible_tokens: int  # outside top-k or top-p; of greedy answers: not the likeliest
+    num_sampled_tokens: int  # of answers that were not greedy; the rest is of these
+    num_impossible_tokens: int  # outside top-k or top-p
+    mean_log_prob: float | None  # nats, impossible tokens left out; None: nothing was sampled
+    expected_log_prob: float | None  # of what the target draws itself: minus its entropy
+    z_score: float | None  # of the difference; None also where no token was uncertain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,7 @@ class ReplayRequest:
     use_references: bool = False  # the corpus's recorded responses are the target's own
     batch_size: int = 16
     costs: CostTable | None = None  # another machine's; None: measured here
+    num_confirmed: int = 0  # best candidates that are then run for real
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,21 +136,22 @@ class CandidateFacts:
     model_bytes: int = 0  # weights beside the target's
     cache_bytes_per_token: float = 0.0  # beside the target's
     num_flops_per_draft: float = 0.0  # 2 x the parameters that a draft token passes through
-    scoring_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingFacts:
     """What the recording took."""
 
-    generation_s: float | None  # None: recorded responses
+    generation_s: float | None  # None: recorded responses, or an interrupted session's
     num_generated_tokens: int
     peak_memory_bytes: int | None
     largest_pair_bytes: int  # weights of the target and the largest draft
     num_target_flops_per_token: float
     target_bytes: int  # weights
     target_cache_bytes_per_token: float
-    plausibility: Plausibility | None = None
+    plausibility: Plausibility | None = None  # of recorded responses
+    scoring_s: float | None = None  # likewise
+    left_out: tuple[Dropped, ...] = ()  # turns that could not be replayed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,7 +115,7 @@ def create_run(folder: Path, manifest: Manifest, *, replace_run: bool = False) -
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    _write(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
 
 
 def _remove_run(folder: Path) -> None:
@@ -157,7 +157,7 @@ def read_trace(folder: Path) -> Trace:
     if not is_sealed(folder):
         return Trace(manifest=manifest, trials=tuple(_read_journal(folder / JOURNAL)), sealed=False)
     for name, digest in _read_seal(folder / SEAL).sha256.items():
-        if not (folder / name).is_file() or _digest(folder / name) != digest:
+        if not (folder / name).is_file() or digest_of(folder / name) != digest:
             raise UnreadableTrace(f"{folder / name}: missing, or changed since it was sealed.")
     return Trace(manifest=manifest, trials=tuple(tables.read(folder)), sealed=True)
 
@@ -173,9 +173,9 @@ def seal_run(folder: Path) -> None:
     seal = _Seal(
         num_trials=len(trials),
         num_blocks=num_blocks,
-        sha256={name: _digest(folder / name) for name in sealed},
+        sha256={name: digest_of(folder / name) for name in sealed},
     )
-    _write(folder / SEAL, msgspec.json.format(msgspec.json.encode(seal), indent=2))
+    write_whole(folder / SEAL, msgspec.json.format(msgspec.json.encode(seal), indent=2))
     (folder / JOURNAL).unlink()
 
 
@@ -218,8 +218,8 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
 
 
-def _write(path: Path, content: bytes) -> None:
-    """All of it or nothing, also after a power cut."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Write all of it or nothing, also where the power is cut."""
     partial = path.with_suffix(path.suffix + ".partial")
     with partial.open("wb") as file:
         file.write(content)
@@ -237,6 +237,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from specmeasure.estimate.intervals import MIN_PROMPTS, Intervals
+from specmeasure.estimate.intervals import MIN_PROMPTS, Intervals, Spread
 from specmeasure.records.estimates import Interval, Unmeasured
 
 VALUES = np.array([3.0, 5.0, 4.0, 9.0, 2.0, 7.0])
@@ -77,7 +77,7 @@ def test_few_prompts_have_no_interval(size):
     few = VALUES[:size]
 
     for found in (
-        intervals.smooth(lambda one: one.sum(), few),
+        intervals.smooth(lambda one: one, few),
         intervals.median(few),
         intervals.share(few > 0),
     ):
@@ -124,3 +124,43 @@ def test_a_rate_of_all_or_nothing_has_width():
     assert (1.0, 1.0) == (all_kept.value, all_kept.high)
     assert 0.4 < all_kept.low < 0.6
     assert 0.4 < none_kept.high < 0.6
+
+
+def test_small_sums_survive_beside_large_ones():
+    """Leaving a large prompt out leaves the small ones' sum, not the rounding of a difference."""
+    large = np.array([1e20, 1.0, 2.0, 3.0, 4.0])
+
+    found = Intervals().spread(lambda one: 1 / one, large)
+
+    left_out = np.array([1 / 10, 0, 0, 0, 0])
+    assert math.sqrt(4 * left_out.var()) == pytest.approx(found.standard_error)
+
+
+def test_two_errors_add_up():
+    """Variances add; degrees of freedom follow Satterthwaite: two alike have twice those of one."""
+    own = Spread(value=1.0, standard_error=3.0, num_prompts=11)
+
+    both = own.with_error(16.0, 4)
+    alike = own.with_error(9.0, 10)
+
+    assert (5.0, 25**2 / (81 / 10 + 256 / 4)) == pytest.approx((both.standard_error, both.degrees))
+    assert 20 == pytest.approx(alike.degrees)
+    assert own == own.with_error(0.0, 0)
+
+
+def test_bounds_stay_where_values_can_be():
+    """A correlation may be negative, and is within −1 and 1; a ratio is not negative."""
+    wide = Spread(value=-0.5, standard_error=2.0, num_prompts=5)
+
+    found = Intervals().around(wide, least=-1, most=1)
+
+    assert (-1, -0.5, 1) == (found.low, found.value, found.high)
+    assert 0 == Intervals().around(Spread(value=0.5, standard_error=2.0, num_prompts=5)).low
+
+
+@pytest.mark.parametrize(("value", "certain"), [(1 + 1e-15, 1.0), (1 - 1e-15, 1.0), (1e-15, 0.0)])
+def test_rounding_hides_no_certainty(value, certain):
+    """Expected counts that say all or nothing but for rounding take Wilson's bound all the same."""
+    found = Intervals().rate(np.full(4, value), np.ones(4))
+
+    assert found == Intervals().rate(np.full(4, certain), np.ones(4))

@@ -1,0 +1,267 @@
+"""Replays: every K and every candidate from one recording, then real runs of the best.
+
+request = ReplayRequest(request=Request(plan=plan, sources=("prompts/",)), num_confirmed=2)
+trace = start_replay(request, Path("reports/mine"))
+report = conclude_replay(trace, Path("reports/mine"))
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from specmeasure.api import runs
+from specmeasure.api.arms import between_baselines
+from specmeasure.api.prompts import (
+    budget_notes,
+    corpus_facts,
+    describe_files,
+    keep_fitting,
+    read_prompts,
+    sample_fitting,
+)
+from specmeasure.decide import screen
+from specmeasure.errors import UsageError
+from specmeasure.estimate.agreement import find_agreement
+from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.prediction import predict
+from specmeasure.records.agreement import Agreement
+from specmeasure.records.corpus import Prompt
+from specmeasure.records.costs import CostTable
+from specmeasure.records.decision import Policy, Screening
+from specmeasure.records.plan import Arm
+from specmeasure.records.prediction import Predictions
+from specmeasure.records.replay import ReplayManifest, ReplayRequest, ReplayTrace
+from specmeasure.run.environment import environment, free_cores, load_average, load_warning
+from specmeasure.run.watch import SILENT, Watchers
+from specmeasure.trace import replays, store
+
+if TYPE_CHECKING:
+    from specmeasure.engines.models import LoadedModels
+    from specmeasure.engines.replay import ReplayEngine
+
+CONFIRMED = "confirm"  # the folder of the real run, inside the replay's
+REPLAY_FILES = ("replay.md", "lengths.svg", "predictions.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayReport:
+    """One replay, read to its conclusion."""
+
+    trace: ReplayTrace
+    predictions: Predictions
+    screening: Screening  # what predictions alone say
+    confirmation: runs.Report | None  # the real run of the best, if there was one
+    agreements: tuple[Agreement, ...]  # of the real run's arms
+    is_elsewhere: bool  # predicted at the costs of another machine
+
+
+def start_replay(
+    request: ReplayRequest,
+    folder: Path,
+    *,
+    replace_replay: bool = False,
+    watchers: Watchers = SILENT,
+) -> ReplayTrace:
+    """Record a replay into ``folder``, seal it, and run its best configurations for real.
+
+    Args:
+        request: what to replay.
+        folder: where; it must not hold a replay.
+        replace_replay: delete the replay that it holds.
+        watchers: told what happens.
+
+    Raises:
+        SpecmeasureError: bad input (before any model is loaded), models, responses that are not
+            the target's, or an interruption.
+    """
+    plan = request.request.plan
+    corpus = read_prompts(request.request.sources, request.request.options)
+    for line in describe_files(corpus):
+        watchers.stage(line)
+    if not replace_replay:
+        replays.refuse_existing(folder)
+    load_before = load_average()
+    engine = _load(request, watchers)
+    machine = environment(engine.num_threads, load_before)
+    fitting, misfits = keep_fitting(corpus, engine, plan, engine.context_limit)
+    prompts = sample_fitting(fitting, corpus, request.request.options)
+    notes = [*corpus.warnings, *budget_notes(plan, prompts)]
+    notes += [busy] if (busy := load_warning(machine)) else []
+    for note in notes:
+        watchers.warning(note)
+    manifest = ReplayManifest(
+        schema_version=replays.REPLAY_SCHEMA_VERSION,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        request=request,
+        corpus=corpus_facts(request.request, corpus, prompts, misfits),
+        environment=machine,
+        target=engine.target_facts,
+        warnings=(*engine.warnings, *notes),
+    )
+    replays.create_replay(folder, manifest, replace=replace_replay)
+    for name in REPLAY_FILES:
+        (folder / name).unlink(missing_ok=True)  # an old report does not speak for a new replay
+    return _record(manifest, engine, prompts, folder, watchers)
+
+
+def resume_replay(
+    folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = SILENT
+) -> ReplayTrace:
+    """Finish an interrupted replay and its real runs; a finished one is returned as it is.
+
+    Raises:
+        UsageError: prompts, models or machine are not those of the replay.
+    """
+    manifest = replays.read_replay_manifest(folder)
+    request = manifest.request
+    if replays.is_sealed(folder):
+        trace = replays.read_replay(folder)
+        _confirm(trace, folder, watchers, None)
+        return trace
+    runs.refuse_other_machine(manifest.environment, folder)
+    given = sources or manifest.corpus.sources
+    if "-" in manifest.corpus.sources and not sources:
+        raise UsageError(
+            f"{folder}: its prompts came from stdin. Pipe them in again: specmeasure replay - "
+            f"--resume {folder}"
+        )
+    corpus = read_prompts(given, manifest.corpus.options)
+    if corpus.fingerprint != manifest.corpus.fingerprint:
+        raise UsageError(
+            f"{folder}: the prompts are not those of the interrupted replay (fingerprint "
+            f"{corpus.fingerprint[:12]}, then {manifest.corpus.fingerprint[:12]}). Give the same "
+            "files, or start a new replay."
+        )
+    plan = request.request.plan
+    same_threads = replace(plan.options, num_threads=manifest.environment.num_threads)
+    threaded = replace(request.request, plan=replace(plan, options=same_threads))
+    engine = _load(replace(request, request=threaded), watchers)
+    if engine.target_facts != manifest.target:
+        raise UsageError(
+            f"{folder}: the target is not that of the interrupted replay (or dtype or device "
+            "differ). Give the same model, or start a new replay."
+        )
+    fitting, _ = keep_fitting(corpus, engine, plan, engine.context_limit)
+    prompts = sample_fitting(fitting, corpus, manifest.corpus.options)
+    return _record(manifest, engine, prompts, folder, watchers)
+
+
+def read_replay(folder: Path) -> ReplayTrace:
+    """A finished replay."""
+    return replays.read_replay(folder)
+
+
+def read_costs(path: Path) -> CostTable:
+    """Another machine's costs from a JSON file, such as a replay's costs.json.
+
+    Raises:
+        UsageError: unreadable, or not a cost table; names the field.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CostTable)
+    except (OSError, msgspec.MsgspecError, ValueError) as error:
+        raise UsageError(
+            f"--costs {path}: {error}. It takes a JSON object as a replay writes it to costs.json: "
+            "machine, context_lengths, num_rows, num_drafts and rounds of step_s, verify_s, drafts."
+        ) from error
+
+
+def conclude_replay(
+    trace: ReplayTrace,
+    folder: Path | None = None,
+    *,
+    policy: Policy | None = None,
+    costs: CostTable | None = None,
+    seed: int = 0,
+) -> ReplayReport:
+    """Predict, and read the real run in ``folder`` where it is finished.
+
+    Args:
+        trace: the replay.
+        folder: of the replay; None looks at no real run.
+        policy: instead of the replay's own.
+        costs: of another machine; the real run then says nothing about speed there.
+        seed: of the halves that K is chosen on.
+    """
+    intervals = Intervals(seed=seed)
+    predictions = predict(trace, intervals, costs=costs, seed=seed)
+    stated = policy or trace.manifest.request.request.policy
+    is_elsewhere = costs is not None or trace.manifest.request.costs is not None
+    confirmed = None if folder is None else folder / CONFIRMED
+    confirmation, agreements = None, []
+    if confirmed is not None and store.is_sealed(confirmed):
+        run = store.read_trace(confirmed)
+        confirmation = runs.conclude(run, policy=stated, seed=seed)
+        agreements = [
+            find_agreement(trace, predictions, run, arm, intervals)
+            for arm in confirmation.estimates.arms
+        ]
+    return ReplayReport(
+        trace=trace,
+        predictions=predictions,
+        screening=screen(predictions, stated),
+        confirmation=confirmation,
+        agreements=tuple(agreements),
+        is_elsewhere=is_elsewhere,
+    )
+
+
+def _load(request: ReplayRequest, watchers: Watchers) -> "ReplayEngine":
+    from specmeasure.engines.replay import ReplayEngine
+
+    watchers.stage("loading the target")
+    engine = ReplayEngine.load(request.request.plan, most_threads=free_cores())
+    for warning in engine.warnings:
+        watchers.warning(warning)
+    return engine
+
+
+def _record(
+    manifest: ReplayManifest,
+    engine: "ReplayEngine",
+    prompts: tuple[Prompt, ...],
+    folder: Path,
+    watchers: Watchers,
+) -> ReplayTrace:
+    from specmeasure.run.replayer import Replayer
+
+    with replays.ReplayJournal(folder) as journal:
+        Replayer(
+            request=manifest.request,
+            engine=engine,
+            journal=journal,
+            machine=f"{manifest.environment.cpu}, {manifest.environment.num_threads} threads",
+            watchers=watchers,
+        ).record(prompts)
+    trace = replays.read_replay(folder)
+    (folder / "costs.json").write_bytes(store.plain(trace.costs))
+    _confirm(trace, folder, watchers, engine.loaded)
+    return trace
+
+
+def _confirm(
+    trace: ReplayTrace, folder: Path, watchers: Watchers, loaded: "LoadedModels | None"
+) -> None:
+    """Run the best configurations for real, beside the replay; finish what was begun."""
+    request, confirmed = trace.manifest.request, folder / CONFIRMED
+    if not request.num_confirmed or store.is_sealed(confirmed):
+        return
+    if (confirmed / store.MANIFEST).is_file():
+        runs.resume(confirmed, watchers=watchers)
+        return
+    best = best_arms(trace, predict(trace, Intervals()))[: request.num_confirmed]
+    watchers.stage(f"running for real: {', '.join(arm.name for arm in best)}")
+    plan = replace(request.request.plan, arms=between_baselines(best))
+    run = replace(request.request, plan=plan, sources=trace.manifest.corpus.sources)
+    report = runs.conclude(runs.start(run, confirmed, watchers=watchers, loaded=loaded))
+    runs.write_report(report, confirmed)
+
+
+def best_arms(trace: ReplayTrace, predictions: Predictions) -> list[Arm]:
+    """Every candidate at its best K, fastest first."""
+    arms = {arm.name: arm for arm in trace.manifest.request.request.plan.speculative_arms}
+    return [arms[one.name].at(one.choice.best) for one in predictions.candidates]

@@ -1,0 +1,158 @@
+"""Positions and scores as parquet tables: one row for each token of each answer."""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from specmeasure.records.replay import (
+    TOKEN_CLASSES,
+    CandidateScores,
+    DraftScores,
+    LookupScores,
+    TargetScores,
+)
+
+_TYPES = {"f": pa.float32(), "b": pa.int8(), "h": pa.int16(), "i": pa.int32()}
+_CODES: dict[type, dict[str, str]] = {  # of the arrays of each record
+    TargetScores: {"token_class": "b", "entropy": "f", "token_prob": "f", "token_rank": "i"},
+    DraftScores: {
+        "accept_chance": "f",
+        "argmax_hit": "b",
+        "entropy": "f",
+        "total_variation": "f",
+        "token_rank": "i",
+    },
+    LookupScores: {"num_drafts": "h", "num_matching": "h"},
+}
+_PLACE = [
+    pa.field("answer_index", pa.int32(), nullable=False),  # row in answers.parquet
+    pa.field("position", pa.int32(), nullable=False),  # token of the answer, from 0
+]
+_CLASS_NAMES = pa.dictionary(pa.int8(), pa.string())
+POSITION_SCHEMA = pa.schema(
+    [
+        *_PLACE,
+        *(
+            pa.field(name, _CLASS_NAMES if name == "token_class" else _TYPES[code])
+            for name, code in _CODES[TargetScores].items()
+        ),
+    ]
+)
+SCORE_SCHEMA = pa.schema(
+    [
+        pa.field("candidate", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+        *_PLACE,
+        *(  # null where the candidate is of the other kind
+            pa.field(name, _TYPES[code])
+            for name, code in (_CODES[DraftScores] | _CODES[LookupScores]).items()
+        ),
+    ]
+)
+
+
+def position_table(scores: Mapping[int, TargetScores]) -> pa.Table:
+    """The target along answers, by the answers' places."""
+    columns = _columns(scores)
+    names = pa.array([name.value for name in TOKEN_CLASSES])
+    classes = pa.DictionaryArray.from_arrays(columns.pop("token_class"), names)
+    return (
+        pa.table({**columns, "token_class": classes})
+        .select(POSITION_SCHEMA.names)
+        .cast(POSITION_SCHEMA)
+    )
+
+
+def score_table(candidate: str, scores: Mapping[int, CandidateScores]) -> pa.Table:
+    """One candidate along answers."""
+    columns = _columns(scores)
+    num_rows = len(columns["position"])
+    indices = pa.array(np.zeros(num_rows, dtype=np.int8))
+    absent = {
+        field.name: pa.nulls(num_rows, field.type)
+        for field in SCORE_SCHEMA
+        if field.name not in columns
+    }
+    absent["candidate"] = pa.DictionaryArray.from_arrays(indices, pa.array([candidate]))
+    return pa.table({**columns, **absent}).select(SCORE_SCHEMA.names).cast(SCORE_SCHEMA)
+
+
+def read_positions(path: Path) -> dict[int, TargetScores]:
+    """The target's scores, by answer."""
+    return {
+        answer: TargetScores(**arrays)
+        for answer, arrays in _arrays_by_answer(pq.read_table(path), _CODES[TargetScores]).items()
+    }
+
+
+def read_scores(path: Path) -> dict[str, dict[int, CandidateScores]]:
+    """Every candidate's scores, by name and answer."""
+    table = pq.read_table(path)
+    found: dict[str, dict[int, CandidateScores]] = {}
+    for name in pc.unique(table["candidate"]).to_pylist():
+        own = table.filter(pc.equal(table["candidate"], name))
+        kind = LookupScores if own["accept_chance"].null_count else DraftScores
+        found[str(name)] = {
+            answer: kind(**arrays)
+            for answer, arrays in _arrays_by_answer(own, _CODES[kind]).items()
+        }
+    return found
+
+
+def _columns(scores: Mapping[int, Any]) -> dict[str, pa.Array]:
+    first = next(iter(scores.values()))
+    codes = _CODES[type(first)]
+    lengths = [len(getattr(one, next(iter(codes)))) for one in scores.values()]
+    columns = {
+        field.name: pa.array(
+            np.concatenate([_as_numpy(getattr(one, field.name)) for one in scores.values()])
+        )
+        for field in fields(first)
+    }
+    columns["answer_index"] = pa.array(np.repeat(np.fromiter(scores, dtype=np.int32), lengths))
+    columns["position"] = pa.array(
+        np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
+    )
+    return columns
+
+
+def _as_numpy(values: "array[Any]") -> np.ndarray[Any, Any]:
+    return np.frombuffer(values, dtype=values.typecode) if values else np.empty(0, values.typecode)
+
+
+def _arrays_by_answer(table: pa.Table, codes: Mapping[str, str]) -> dict[int, dict[str, Any]]:
+    """Rows of one answer stand together, in order; so they were written."""
+    answers = table["answer_index"].to_numpy()
+    starts = np.flatnonzero(np.diff(answers, prepend=-1))
+    ends = [*starts[1:], len(answers)]
+    columns = {
+        name: np.ascontiguousarray(_plain(table[name]).astype(code)) for name, code in codes.items()
+    }
+    return {
+        int(answers[start]): {
+            name: array(codes[name], values[start:end].tobytes())
+            for name, values in columns.items()
+        }
+        for start, end in zip(starts, ends, strict=True)
+    }
+
+
+def _plain(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    if not pa.types.is_dictionary(column.type):
+        return np.asarray(column.to_numpy())
+    whole = column.unify_dictionaries().combine_chunks()
+    places = {name.value: place for place, name in enumerate(TOKEN_CLASSES)}
+    known = np.array([places[name] for name in whole.dictionary.to_pylist()], dtype=np.int8)
+    return np.asarray(known[whole.indices.to_numpy()])
+
+
+def merge(parts: Sequence[Path], schema: pa.Schema) -> pa.Table:
+    """Parts one after the other, rows ordered by candidate and answer, positions as they stand."""
+    table = pa.concat_tables([pq.read_table(path).cast(schema) for path in parts])
+    return table.unify_dictionaries()

@@ -1,0 +1,277 @@
+"""A replay's folder: parts while it is recorded, then sealed parquet tables.
+
+    replay.json         what was asked, of which prompts, where and with what
+    parts/              while it is recorded: answers.jsonl with token ids, a table for each batch
+    answers.parquet     after sealing: one row per answer
+    positions.parquet   one row per token: the target
+    scores.parquet      one row per token and candidate
+    recording.json      what recording took, what candidates weigh, what steps cost
+    sealed.json         digests; its presence seals the replay
+
+A crash loses at most the answer or the batch in flight. Token ids are in ``parts`` alone, which
+only its owner can read and which sealing removes, unless text is kept.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Self, TypeVar
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from specmeasure.errors import UnreadableTrace, UsageError
+from specmeasure.records.costs import CostTable
+from specmeasure.records.replay import (
+    Answer,
+    CandidateFacts,
+    CandidateScores,
+    RecordingFacts,
+    ReplayManifest,
+    ReplayTrace,
+    TargetScores,
+)
+from specmeasure.trace import replay_tables
+from specmeasure.trace.store import digest_of, plain, write_whole
+
+REPLAY_SCHEMA_VERSION = 1
+MANIFEST, RECORDING, SEAL = "replay.json", "recording.json", "sealed.json"
+ANSWERS, POSITIONS, SCORES = "answers.parquet", "positions.parquet", "scores.parquet"
+PARTS, ANSWER_PARTS = "parts", "answers.jsonl"
+T = TypeVar("T")
+
+
+class _Recording(msgspec.Struct):
+    """Everything recorded beside the tables."""
+
+    recording: RecordingFacts
+    candidates: tuple[CandidateFacts, ...]
+    costs: CostTable
+
+
+class ReplayJournal:
+    """Writes a replay's parts; holds the folder's lock until closed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parts = folder / PARTS
+        self._parts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file: IO[bytes] = (self._parts / ANSWER_PARTS).open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise UsageError(f"{folder}: another process is recording into this replay.") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add_answer(self, answer: Answer) -> None:
+        """Keep one answer with its ids; it is on disk when this returns."""
+        self._file.write(msgspec.json.encode(answer) + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def answers(self) -> list[Answer]:
+        """All that were kept, in the order in which they were finished; a torn line is cut."""
+        path = self._parts / ANSWER_PARTS
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            self._file.truncate(whole)
+        try:
+            return [msgspec.json.decode(line, type=Answer) for line in content[:whole].splitlines()]
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise UnreadableTrace(f"{path}: damaged: {error}") from error
+
+    def has_positions(self, batch: int) -> bool:
+        """Whether the target was scored along a batch."""
+        return self._positions(batch).is_file()
+
+    def add_positions(self, batch: int, scores: Mapping[int, TargetScores]) -> None:
+        """Keep the target's scores along the answers of one batch."""
+        _write_table(self._positions(batch), replay_tables.position_table(scores))
+
+    def has_scores(self, candidate: int, batch: int) -> bool:
+        """Whether a candidate was scored along a batch."""
+        return self._scores(candidate, batch).is_file()
+
+    def add_scores(
+        self, candidate: int, name: str, batch: int, scores: Mapping[int, CandidateScores]
+    ) -> None:
+        """Keep one candidate's scores along the answers of one batch."""
+        _write_table(self._scores(candidate, batch), replay_tables.score_table(name, scores))
+
+    def note(self, name: str, record: Any) -> None:
+        """Keep a record under a name."""
+        write_whole(self._parts / f"{name}.json", msgspec.json.encode(record))
+
+    def noted(self, name: str, kind: type[T]) -> T | None:
+        """The record of this name, if there is one."""
+        path = self._parts / f"{name}.json"
+        return msgspec.json.decode(path.read_bytes(), type=kind) if path.is_file() else None
+
+    def seal(
+        self,
+        answers: Sequence[Answer],
+        recording: RecordingFacts,
+        candidates: tuple[CandidateFacts, ...],
+        costs: CostTable,
+    ) -> None:
+        """Turn the parts into tables; answers come in the order that scores refer to."""
+        rows = [msgspec.to_builtins(answer) for answer in answers]
+        for row in rows:
+            row["labels"] = list(row["labels"].items())
+            row.update(row.pop("key"))
+        _write_table(self._folder / ANSWERS, pa.Table.from_pylist(rows, schema=_ANSWER_SCHEMA))
+        for name, pattern, schema in (
+            (POSITIONS, "positions-*.parquet", replay_tables.POSITION_SCHEMA),
+            (SCORES, "scores-*.parquet", replay_tables.SCORE_SCHEMA),
+        ):
+            parts = sorted(self._parts.glob(pattern))
+            _write_table(self._folder / name, replay_tables.merge(parts, schema))
+        facts = _Recording(recording=recording, candidates=candidates, costs=costs)
+        write_whole(self._folder / RECORDING, plain(facts))
+        sealed = (MANIFEST, ANSWERS, POSITIONS, SCORES, RECORDING)
+        digests = {name: digest_of(self._folder / name) for name in sealed}
+        write_whole(self._folder / SEAL, plain({"sha256": digests}))
+        shutil.rmtree(self._parts)
+
+    def _positions(self, batch: int) -> Path:
+        return self._parts / f"positions-{batch:06d}.parquet"
+
+    def _scores(self, candidate: int, batch: int) -> Path:
+        return self._parts / f"scores-{candidate:03d}-{batch:06d}.parquet"
+
+
+_ANSWER_SCHEMA = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("turn", pa.int32(), nullable=False),
+        pa.field("repeat", pa.int32(), nullable=False),
+        pa.field("arm", pa.string(), nullable=False),
+        pa.field("labels", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("prompt_hash", pa.string(), nullable=False),
+        pa.field(
+            "sampling",
+            pa.struct(
+                [("temperature", pa.float64()), ("top_k", pa.int32()), ("top_p", pa.float64())]
+            ),
+            nullable=False,
+        ),
+        ("max_new_tokens", pa.int32()),
+        pa.field("num_prompt_tokens", pa.int32(), nullable=False),
+        pa.field("num_tokens", pa.int32(), nullable=False),
+        pa.field("finish_reason", pa.string(), nullable=False),
+        pa.field("ids_hash", pa.string(), nullable=False),
+        ("token_ids", pa.list_(pa.int32())),
+        ("prompt_ids", pa.list_(pa.int32())),
+    ]
+)
+
+
+def is_replay(folder: Path) -> bool:
+    """Whether the folder holds a replay, finished or not."""
+    return (folder / MANIFEST).is_file()
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether the replay is finished and must not be touched."""
+    return is_replay(folder) and (folder / SEAL).is_file()
+
+
+def create_replay(folder: Path, manifest: ReplayManifest, *, replace: bool = False) -> None:
+    """Start a replay's folder.
+
+    Raises:
+        UsageError: it holds a replay that is not to be replaced.
+    """
+    if is_replay(folder) and not replace:
+        refuse_existing(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ReplayJournal(folder):
+        for name in (SEAL, MANIFEST, ANSWERS, POSITIONS, SCORES, RECORDING):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / PARTS)
+        write_whole(folder / MANIFEST, plain(manifest))
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise UsageError where the folder already holds a replay."""
+    if is_replay(folder):
+        raise UsageError(
+            f"{folder} already holds a replay. Continue it with --resume {folder}, name another "
+            "folder with --out, or replace it with --force."
+        )
+
+
+def read_replay_manifest(folder: Path) -> ReplayManifest:
+    """What was asked.
+
+    Raises:
+        UnreadableTrace: no replay, a damaged one, or one of another schema.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UnreadableTrace(f"{folder}: no {MANIFEST} there; name a folder that a replay wrote.")
+    raw = path.read_bytes()
+    try:
+        version = msgspec.json.decode(raw).get("schema_version")
+        if version != REPLAY_SCHEMA_VERSION:
+            raise UnreadableTrace(
+                f"{path}: schema version {version}, this specmeasure reads "
+                f"{REPLAY_SCHEMA_VERSION}. Use the version named in its environment."
+            )
+        return msgspec.json.decode(raw, type=ReplayManifest)
+    except (msgspec.MsgspecError, ValueError, AttributeError) as error:
+        raise UnreadableTrace(f"{path}: damaged: {error}") from error
+
+
+def read_replay(folder: Path) -> ReplayTrace:
+    """A finished replay.
+
+    Raises:
+        UnreadableTrace: unfinished, changed since it was sealed, or damaged.
+    """
+    manifest = read_replay_manifest(folder)
+    if not is_sealed(folder):
+        raise UnreadableTrace(
+            f"{folder}: this replay is not finished. Go on with: specmeasure replay --resume "
+            f"{folder}"
+        )
+    for name, digest in msgspec.json.decode((folder / SEAL).read_bytes())["sha256"].items():
+        if not (folder / name).is_file() or digest_of(folder / name) != digest:
+            raise UnreadableTrace(f"{folder / name}: missing, or changed since it was sealed.")
+    answers = tuple(_answers(pq.read_table(folder / ANSWERS)))
+    facts = msgspec.json.decode((folder / RECORDING).read_bytes(), type=_Recording)
+    positions = replay_tables.read_positions(folder / POSITIONS)
+    scores = replay_tables.read_scores(folder / SCORES)
+    places = range(len(answers))
+    return ReplayTrace(
+        manifest=manifest,
+        answers=answers,
+        target=tuple(positions[place] for place in places),
+        scores={name: tuple(own[place] for place in places) for name, own in scores.items()},
+        candidates=facts.candidates,
+        recording=facts.recording,
+        costs=facts.costs,
+    )
+
+
+def _answers(table: pa.Table) -> Iterator[Answer]:
+    for row in table.to_pylist():
+        key = {name: row.pop(name) for name in ("prompt_id", "turn", "repeat", "arm")}
+        labels = dict(row.pop("labels"))
+        yield msgspec.convert({"key": key, "labels": labels, **row}, Answer)
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_whole(path, sink.getvalue().to_pybytes())
