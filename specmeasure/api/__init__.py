@@ -7,7 +7,21 @@
 Nothing here prints, and nothing imports torch until a model is needed.
 """
 
-from specmeasure.api.arms import plan_arms
+from specmeasure.api.arms import plan_arms, plan_candidates
+from specmeasure.api.comparisons import (
+    compare_runs,
+    compare_to_baseline,
+    write_comparison,
+)
+from specmeasure.api.replays import (
+    conclude_replay,
+    read_costs,
+    read_replay,
+    replay_targets,
+    resume_replay,
+    start_replay,
+    write_replay_report,
+)
 from specmeasure.api.runs import (
     Look,
     Planned,
@@ -32,12 +46,23 @@ __all__ = [
     "Request",
     "Watchers",
     "as_json",
+    "compare_runs",
+    "compare_to_baseline",
     "conclude",
+    "conclude_replay",
     "look",
     "plan_arms",
+    "plan_candidates",
     "plan_measurement",
+    "read_costs",
+    "read_replay",
     "read_trace",
+    "replay_targets",
     "resume",
+    "resume_replay",
     "start",
+    "start_replay",
+    "write_comparison",
+    "write_replay_report",
     "write_report",
 ]

@@ -31,7 +31,7 @@ from specmeasure.estimate.prediction import predict
 from specmeasure.records.agreement import Agreement
 from specmeasure.records.corpus import Prompt
 from specmeasure.records.costs import CostTable
-from specmeasure.records.decision import Policy, Screening
+from specmeasure.records.decision import Policy, Screening, Verdict
 from specmeasure.records.plan import Arm
 from specmeasure.records.prediction import Predictions
 from specmeasure.records.replay import ReplayManifest, ReplayRequest, ReplayTrace
@@ -40,11 +40,12 @@ from specmeasure.run.watch import SILENT, Watchers
 from specmeasure.trace import replays, store
 
 if TYPE_CHECKING:
+    from specmeasure.brief.replay import ReplayContent
     from specmeasure.engines.models import LoadedModels
     from specmeasure.engines.replay import ReplayEngine
 
 CONFIRMED = "confirm"  # the folder of the real run, inside the replay's
-REPLAY_FILES = ("replay.md", "lengths.svg", "predictions.json")
+REPLAY_FILES = ("replay.md", "lengths.svg", "predictions.json", "costs.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,12 @@ class ReplayReport:
     confirmation: runs.Report | None  # the real run of the best, if there was one
     agreements: tuple[Agreement, ...]  # of the real run's arms
     is_elsewhere: bool  # predicted at the costs of another machine
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the real run where there was one, else what predictions allow."""
+        real = self.confirmation
+        return self.screening.verdict if real is None else real.decision.verdict
 
 
 def start_replay(
@@ -119,6 +126,7 @@ def resume_replay(
     manifest = replays.read_replay_manifest(folder)
     request = manifest.request
     if replays.is_sealed(folder):
+        replays.drop_parts(folder)
         trace = replays.read_replay(folder)
         _confirm(trace, folder, watchers, None)
         return trace
@@ -190,7 +198,7 @@ def conclude_replay(
     intervals = Intervals(seed=seed)
     predictions = predict(trace, intervals, costs=costs, seed=seed)
     stated = policy or trace.manifest.request.request.policy
-    is_elsewhere = costs is not None or trace.manifest.request.costs is not None
+    is_elsewhere = costs is not None
     confirmed = None if folder is None else folder / CONFIRMED
     confirmation, agreements = None, []
     if confirmed is not None and store.is_sealed(confirmed):
@@ -208,6 +216,121 @@ def conclude_replay(
         agreements=tuple(agreements),
         is_elsewhere=is_elsewhere,
     )
+
+
+def content_of(report: ReplayReport) -> "ReplayContent":
+    """Everything that the page and the terminal say."""
+    from specmeasure.brief.replay import ConfirmedRun, replay_content
+
+    real = report.confirmation
+    return replay_content(
+        report.trace,
+        report.predictions,
+        report.screening,
+        report.agreements,
+        None
+        if real is None
+        else ConfirmedRun(
+            manifest=real.trace.manifest, estimates=real.estimates, decision=real.decision
+        ),
+        is_elsewhere=report.is_elsewhere,
+    )
+
+
+def write_replay_report(report: ReplayReport, folder: Path) -> Path:
+    """Write replay.md, its figure and predictions.json; returns the page's path."""
+    from specmeasure.brief.replay import render_replay
+    from specmeasure.brief.replay_plots import lengths_figure
+
+    policy = report.trace.manifest.request.request.policy
+    picture = lengths_figure(
+        report.predictions, report.agreements, demanded=policy.min_decode_speedup
+    )
+    figures = {} if picture is None else {"lengths": "lengths.svg"}
+    if picture is not None:
+        (folder / figures["lengths"]).write_bytes(picture)
+    (folder / "predictions.json").write_bytes(replay_as_json(report).encode())
+    page = folder / "replay.md"
+    page.write_text(render_replay(content_of(report), figures=figures), encoding="utf-8")
+    return page
+
+
+def replay_as_json(report: ReplayReport) -> str:
+    """The verdict, predictions and what real runs made of them, as one document."""
+    return store.plain(
+        {
+            "verdict": report.verdict,
+            "screening": report.screening,
+            "agreements": report.agreements,
+            "predictions": report.predictions,
+        }
+    ).decode()
+
+
+def replay_targets(
+    requests: Sequence[ReplayRequest],
+    folder: Path,
+    *,
+    replace_replays: bool = False,
+    watchers: Watchers = SILENT,
+) -> dict[Path, ReplayTrace]:
+    """Replay and confirm each target's drafts in a folder of its own, one target after the other.
+
+    A replay that an earlier call finished or began is gone on with, unless it is to be replaced.
+
+    Raises:
+        UsageError: there is one candidate alone, or a replay there was asked for otherwise.
+    """
+    if sum(len(one.request.plan.speculative_arms) for one in requests) < 2:
+        raise UsageError(
+            "one candidate, and nothing to compare it with: name another --draft or --ngram, or "
+            "use specmeasure replay --confirm 1."
+        )
+    names = [request.request.plan.target for request in requests]
+    replayed = {}
+    for name, request in zip(_folder_names(names), requests, strict=True):
+        own = folder / name
+        if replays.is_replay(own) and not replace_replays:
+            _refuse_other_request(replays.read_replay_manifest(own).request, request, own)
+            watchers.stage(f"going on with {own}")
+            replayed[own] = resume_replay(own, watchers=watchers)
+        else:
+            replayed[own] = start_replay(
+                request, own, replace_replay=replace_replays, watchers=watchers
+            )
+    return replayed
+
+
+def _refuse_other_request(before: ReplayRequest, now: ReplayRequest, folder: Path) -> None:
+    """Raise UsageError where the same command was not what began the replay."""
+    if replace(before, request=replace(before.request, argv=())) != replace(
+        now, request=replace(now.request, argv=())
+    ):
+        raise UsageError(
+            f"{folder} holds a replay that was asked for otherwise. Name another folder with "
+            "--out, or replace it with --force."
+        )
+
+
+def is_recorded(folder: Path) -> bool:
+    """Whether a folder holds a run, or a replay with real runs."""
+    return (folder / store.MANIFEST).is_file() or replays.is_replay(folder)
+
+
+def run_folder(folder: Path) -> Path:
+    """The run in a folder; of a replay, what it ran for real.
+
+    Raises:
+        UsageError: a replay that ran nothing.
+    """
+    if not replays.is_replay(folder):
+        return folder
+    if not (folder / CONFIRMED / store.MANIFEST).is_file():
+        raise UsageError(
+            f"{folder}: this replay ran nothing for real, so there is nothing to compare. Replay "
+            "with --confirm 1 or more."
+        )
+    return folder / CONFIRMED
 
 
 def _load(request: ReplayRequest, watchers: Watchers) -> "ReplayEngine":
@@ -265,3 +388,10 @@ def best_arms(trace: ReplayTrace, predictions: Predictions) -> list[Arm]:
     """Every candidate at its best K, fastest first."""
     arms = {arm.name: arm for arm in trace.manifest.request.request.plan.speculative_arms}
     return [arms[one.name].at(one.choice.best) for one in predictions.candidates]
+
+
+def _folder_names(targets: Sequence[str]) -> list[str]:
+    """A folder name for each target, numbered where two would be the same."""
+    short = [target.rstrip("/").rpartition("/")[2].replace("embedded:", "") for target in targets]
+    uses = [short[: place + 1].count(name) for place, name in enumerate(short)]
+    return [f"{name}-{use}" if use > 1 else name for name, use in zip(short, uses, strict=True)]

@@ -8,6 +8,7 @@ from specmeasure.brief.names import listed, plain, shortened
 from specmeasure.brief.numbers import byte_size, count
 from specmeasure.records.corpus import CorpusOptions, SourceFile
 from specmeasure.records.plan import Plan
+from specmeasure.records.replay import ReplayManifest
 from specmeasure.records.trace import CorpusFacts, Environment, Manifest, ModelFacts
 
 _FINGERPRINT_DIGITS = 12
@@ -23,15 +24,38 @@ class Fact:
 
 def write_provenance(manifest: Manifest) -> tuple[Fact, ...]:
     """Models, prompts, decoding, machine and software, a line each."""
-    target, *drafts = manifest.models
+    return (
+        *_model_facts(manifest.models),
+        Fact(label="Prompts", text=_prompts(manifest.corpus)),
+        Fact(label="Decoding", text=f"{_decoding(manifest.plan, manifest.corpus)}, concurrency 1"),
+        *_place_and_time(manifest.environment, manifest.started_at),
+    )
+
+
+def write_replay_provenance(
+    manifest: ReplayManifest, drafts: Sequence[ModelFacts]
+) -> tuple[Fact, ...]:
+    """The same of a replay, whose answers were recorded in batches."""
+    plan, corpus = manifest.request.request.plan, manifest.corpus
+    recorded = (
+        "recorded responses"
+        if manifest.request.use_references
+        else f"recorded in batches of {manifest.request.batch_size}"
+    )
+    return (
+        *_model_facts((manifest.target, *drafts)),
+        Fact(label="Prompts", text=_prompts(corpus)),
+        Fact(label="Decoding", text=f"{_decoding(plan, corpus)}, {recorded}"),
+        *_place_and_time(manifest.environment, manifest.started_at),
+    )
+
+
+def _model_facts(models: Sequence[ModelFacts]) -> tuple[Fact, ...]:
+    """The target and its drafts, a line each."""
+    target, *drafts = models
     return (
         Fact(label="Target", text=_model(target)),
         *(Fact(label="Draft", text=_model(draft)) for draft in drafts),
-        Fact(label="Prompts", text=_prompts(manifest.corpus)),
-        Fact(label="Decoding", text=_decoding(manifest.plan, manifest.corpus)),
-        Fact(label="Machine", text=_machine(manifest.environment)),
-        Fact(label="Software", text=_software(manifest.environment)),
-        Fact(label="Started", text=plain(manifest.started_at)),
     )
 
 
@@ -59,6 +83,14 @@ def _prompts(corpus: CorpusFacts) -> str:
     )
 
 
+def _place_and_time(environment: Environment, started_at: str) -> tuple[Fact, ...]:
+    return (
+        Fact(label="Machine", text=_machine(environment)),
+        Fact(label="Software", text=_software(environment)),
+        Fact(label="Started", text=plain(started_at)),
+    )
+
+
 def _place(file: SourceFile) -> str:
     return file.path if file.revision is None else f"{file.path} at {file.revision}"
 
@@ -79,7 +111,7 @@ def _decoding(plan: Plan, corpus: CorpusFacts) -> str:
     used = corpus.samplings or ((plan.sampling, corpus.num_prompts),)
     mixed = [f"{said} for {count(number, 'prompt')}" for said, number in used]
     sampling = "; ".join(mixed) if len(mixed) > 1 else str(used[0][0])
-    return f"{sampling}, up to {tokens}{eos}, seed {plan.seed}, concurrency 1"
+    return f"{sampling}, up to {tokens}{eos}, seed {plan.seed}"
 
 
 def _machine(environment: Environment) -> str:

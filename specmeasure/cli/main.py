@@ -49,6 +49,7 @@ def run(
     target: opt.Target = None,
     draft: opt.Draft = None,
     ngram: opt.Ngram = False,
+    early_exit: opt.EarlyExit = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
     attn: opt.Attn = None,
@@ -63,6 +64,7 @@ def run(
     top_p: opt.TopP = None,
     ignore_eos: opt.IgnoreEos = False,
     row_sampling: opt.AskedSampling = True,
+    draft_sampling: opt.DraftSampling = "probabilistic",
     field: opt.Field = None,
     response_field: opt.ResponseField = None,
     category_field: opt.CategoryField = None,
@@ -128,6 +130,7 @@ def plan(
     target: opt.Target = None,
     draft: opt.Draft = None,
     ngram: opt.Ngram = False,
+    early_exit: opt.EarlyExit = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
     attn: opt.Attn = None,
@@ -142,6 +145,7 @@ def plan(
     top_p: opt.TopP = None,
     ignore_eos: opt.IgnoreEos = False,
     row_sampling: opt.AskedSampling = True,
+    draft_sampling: opt.DraftSampling = "probabilistic",
     field: opt.Field = None,
     response_field: opt.ResponseField = None,
     category_field: opt.CategoryField = None,
@@ -169,6 +173,121 @@ def plan(
     from specmeasure.cli import planning
 
     planning.plan(context)
+
+
+@app.command()
+def replay(
+    context: typer.Context,
+    prompts: opt.Prompts = None,
+    target: opt.Target = None,
+    draft: opt.Draft = None,
+    ngram: opt.Ngram = False,
+    early_exit: opt.EarlyExit = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    attn: opt.Attn = None,
+    threads: opt.Threads = None,
+    device_map: opt.DeviceMap = None,
+    allow_pickle: opt.AllowPickle = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    max_k: opt.MaxLength = 16,
+    max_new_tokens: opt.MaxNewTokens = 128,
+    temperature: opt.Temperature = 0.0,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    ignore_eos: opt.IgnoreEos = False,
+    row_sampling: opt.AskedSampling = True,
+    draft_sampling: opt.DraftSampling = "probabilistic",
+    field: opt.Field = None,
+    response_field: opt.ResponseField = None,
+    category_field: opt.CategoryField = None,
+    slice_by: opt.SliceBy = None,
+    format: opt.Format = "auto",  # noqa: A002 - the option's name
+    text_split: opt.TextSplit = "auto",
+    chat: opt.Chat = "auto",
+    limit: opt.Limit = None,
+    skip_bad_lines: opt.SkipBadLines = False,
+    responses: opt.Responses = False,
+    out: opt.Out = None,
+    resume: opt.Resume = None,
+    force: opt.Force = False,
+    confirm: opt.Confirm = 0,
+    batch_size: opt.BatchSize = 16,
+    seed: opt.Seed = 0,
+    include_text: opt.IncludeText = False,
+    costs: opt.CostsFile = None,
+    policy: opt.PolicyFile = None,
+    min_speedup: opt.MinSpeedup = None,
+    min_slice_speedup: opt.MinSliceSpeedup = None,
+    max_memory_gib: opt.MaxMemory = None,
+    min_prompts: opt.MinPrompts = None,
+    max_divergent: opt.MaxDivergent = None,
+    max_noise: opt.MaxNoise = None,
+    max_failed_share: opt.MaxFailedShare = None,
+    check: opt.Check = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Know every K and every draft from one pass, and run the best for real with --confirm."""
+    from specmeasure.cli import replaying
+
+    replaying.replay(context)
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    sources: opt.Compared = None,
+    target: opt.Targets = None,
+    draft: opt.Draft = None,
+    ngram: opt.Ngram = False,
+    early_exit: opt.EarlyExit = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    attn: opt.Attn = None,
+    threads: opt.Threads = None,
+    device_map: opt.DeviceMap = None,
+    allow_pickle: opt.AllowPickle = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    max_k: opt.MaxLength = 16,
+    max_new_tokens: opt.MaxNewTokens = 128,
+    temperature: opt.Temperature = 0.0,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    ignore_eos: opt.IgnoreEos = False,
+    row_sampling: opt.AskedSampling = True,
+    draft_sampling: opt.DraftSampling = "probabilistic",
+    field: opt.Field = None,
+    response_field: opt.ResponseField = None,
+    category_field: opt.CategoryField = None,
+    slice_by: opt.SliceBy = None,
+    format: opt.Format = "auto",  # noqa: A002 - the option's name
+    text_split: opt.TextSplit = "auto",
+    chat: opt.Chat = "auto",
+    limit: opt.Limit = None,
+    skip_bad_lines: opt.SkipBadLines = False,
+    responses: opt.Responses = False,
+    out: opt.CompareOut = None,
+    force: opt.Force = False,
+    confirm: opt.Confirm = 2,
+    batch_size: opt.BatchSize = 16,
+    seed: opt.Seed = 0,
+    include_text: opt.IncludeText = False,
+    baseline: opt.OldRun = None,
+    fail_if_lower: opt.FailIfLower = None,
+    policy: opt.PolicyFile = None,
+    min_speedup: opt.MinSpeedup = None,
+    min_slice_speedup: opt.MinSliceSpeedup = None,
+    max_memory_gib: opt.MaxMemory = None,
+    min_prompts: opt.MinPrompts = None,
+    max_divergent: opt.MaxDivergent = None,
+    max_noise: opt.MaxNoise = None,
+    max_failed_share: opt.MaxFailedShare = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Rank drafts: on prompts by replay and real runs, or from recorded run folders."""
+    from specmeasure.cli import comparing
+
+    comparing.compare(context)
 
 
 @app.command()

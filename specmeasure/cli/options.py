@@ -38,6 +38,85 @@ Draft = Annotated[
 Ngram = Annotated[
     bool, _option("--ngram", help="Also measure prompt lookup (no draft model).", panel=MODELS)
 ]
+EarlyExit = Annotated[
+    list[int] | None,
+    _option(
+        "--early-exit",
+        min=1,
+        help="Also draft with the target's first N layers; may be repeated.",
+        panel=MODELS,
+    ),
+]
+DraftSampling = Annotated[
+    str,
+    _option(
+        "--draft-sampling",
+        help="Where the target samples, drafts are: probabilistic (drawn), greedy (vLLM's "
+        "default), or both as arms of their own: probabilistic,greedy.",
+        panel=DECODING,
+    ),
+]
+MaxLength = Annotated[
+    int,
+    _option("--max-k", min=1, max=64, help="Look at every K up to this one.", panel=DECODING),
+]
+Confirm = Annotated[
+    int,
+    _option(
+        "--confirm", min=0, help="Then run so many of the best candidates for real.", panel=RECORD
+    ),
+]
+Responses = Annotated[
+    bool,
+    _option(
+        "--responses",
+        help="The recorded responses are this target's own at these settings: replay them.",
+        panel=CORPUS,
+    ),
+]
+BatchSize = Annotated[
+    int, _option("--batch-size", min=1, help="Answers decoded or scored at once.", panel=RECORD)
+]
+CostsFile = Annotated[
+    Path | None,
+    _option(
+        "--costs",
+        help="Predict at another machine's costs, e.g. a costs.json of a replay there.",
+        panel=DECISION,
+    ),
+]
+Targets = Annotated[
+    list[str] | None,
+    _option(
+        "--target",
+        help="Folder or hub id of a target; may be repeated. Left out: the embedded pair.",
+        panel=MODELS,
+    ),
+]
+Compared = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Run folders to compare; or prompts, to replay drafts on and compare them.",
+        show_default=False,
+    ),
+]
+OldRun = Annotated[
+    Path | None,
+    _option("--baseline", help="Say what changed since this old run.", panel=DECISION),
+]
+FailIfLower = Annotated[
+    float | None,
+    _option(
+        "--fail-if-lower",
+        help="With --baseline: exit 10 if acceptance fell by more than this share (0.02 is 2 "
+        "points), 20 if that is open.",
+        panel=DECISION,
+    ),
+]
+CompareOut = Annotated[
+    Path | None,
+    _option("--out", help="Folder for the page and its numbers.", panel=RECORD),
+]
 Lengths = Annotated[
     str,
     _option(

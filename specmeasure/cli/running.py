@@ -1,7 +1,7 @@
 """From parsed options to a run, its progress and its result."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from specmeasure import api, demo
+from specmeasure.api.arms import arms_at, plan_candidates
 from specmeasure.brief.console import summary_table
 from specmeasure.decide import override, read_policy
 from specmeasure.errors import RunInterrupted, UnusablePlan, UnusablePolicy, UsageError
 from specmeasure.planfile import read_request
 from specmeasure.records.corpus import CorpusOptions
 from specmeasure.records.decision import Policy
-from specmeasure.records.plan import ModelOptions, Plan, Sampling
+from specmeasure.records.plan import Arm, DraftSampling, ModelOptions, Plan, Sampling
 from specmeasure.records.request import Request
 from specmeasure.records.trace import Trace
 
@@ -47,7 +48,7 @@ def request(context: typer.Context, watchers: api.Watchers) -> Request:
     if not asked["prompts"]:
         raise UsageError("no prompts: name files, folders or - for stdin (or --resume a run).")
     return Request(
-        plan=_plan(asked, watchers),
+        plan=plan_for(asked, watchers, lambda found: arms_at(found, _lengths(asked["k"]))),
         sources=tuple(asked["prompts"]),
         options=corpus_options(asked),
         policy=policy(context, Policy()),
@@ -58,7 +59,7 @@ def request(context: typer.Context, watchers: api.Watchers) -> Request:
 def _planned(context: typer.Context) -> Request:
     """What a plan file asks for; nothing else may be said beside it."""
     path: Path = context.params["plan"]
-    _refuse_beside(context, "--plan", WITH_PLAN)
+    refuse_beside(context, "--plan", WITH_PLAN)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -74,13 +75,13 @@ def corpus_options(asked: dict[str, Any]) -> CorpusOptions:
 
 def resume(context: typer.Context) -> tuple[Path, Trace]:
     """Finish an interrupted run; everything but the place of the prompts is in its manifest."""
-    _refuse_beside(context, "--resume", WITH_RESUME)
+    refuse_beside(context, "--resume", WITH_RESUME)
     folder: Path = context.params["resume"]
     with watched(folder) as watchers:
         return folder, api.resume(folder, context.params["prompts"] or (), watchers=watchers)
 
 
-def _refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None:
+def refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None:
     given = {
         name
         for name in context.params
@@ -88,7 +89,7 @@ def _refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None
     }
     if given - allowed:
         names = ", ".join("--" + name.replace("_", "-") for name in sorted(given - allowed))
-        taken = "the run" if flag == "--resume" else "the file"
+        taken = {"--plan": "the file", "--resume": "the run"}.get(flag, "the runs")
         raise UsageError(f"{flag} takes its settings from {taken}; leave out {names}.")
 
 
@@ -134,13 +135,53 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(width=max(console.width, PIPE_WIDTH))
 
 
-def _plan(asked: dict[str, Any], watchers: api.Watchers) -> Plan:
+def plan_for(
+    asked: dict[str, Any],
+    watchers: api.Watchers,
+    arms: Callable[[Sequence[Arm]], tuple[Arm, ...]],
+    *,
+    most: int = 1,
+) -> Plan:
+    """The plan that options ask for.
+
+    Args:
+        asked: parsed options.
+        watchers: told where the embedded pair stands in.
+        arms: what is made of the candidates.
+        most: drafts that candidates are looked at with.
+    """
     target, drafts = asked["target"], asked["draft"] or []
+    layers = asked["early_exit"] or []
     if target is None:
         target, drafts = demo.TARGET, drafts or [demo.DRAFT]
         watchers.stage("no --target: using the embedded pair")
-    if not drafts and not asked["ngram"]:
-        raise UsageError("nothing to measure against the baseline: name a --draft, or --ngram.")
+    if not drafts and not asked["ngram"] and not layers:
+        raise UsageError(
+            "nothing to measure against the baseline: name a --draft, --ngram or --early-exit."
+        )
+    options = {name: asked[name] for name in ModelOptions.__dataclass_fields__ if name in asked}
+    candidates = plan_candidates(
+        drafts=drafts,
+        draft_samplings=_draft_samplings(asked["draft_sampling"]),
+        exit_layers=layers,
+        ngram=asked["ngram"],
+        most=most,
+    )
+    return Plan(
+        target=target,
+        arms=arms(candidates),
+        sampling=_sampling(asked),
+        max_new_tokens=asked["max_new_tokens"],
+        num_repeats=asked.get("repeats", 1),
+        seed=asked["seed"],
+        ignore_eos=asked["ignore_eos"],
+        use_asked_sampling=asked["row_sampling"],
+        include_text=asked["include_text"],
+        options=ModelOptions(**options, num_threads=asked["threads"]),
+    )
+
+
+def _sampling(asked: dict[str, Any]) -> Sampling:
     try:
         sampling = Sampling(
             temperature=asked["temperature"], top_k=asked["top_k"], top_p=asked["top_p"]
@@ -149,19 +190,16 @@ def _plan(asked: dict[str, Any], watchers: api.Watchers) -> Plan:
         raise UsageError(str(error)) from None
     if sampling.is_greedy and (sampling.top_k or sampling.top_p):
         raise UsageError("--top-k and --top-p need a --temperature above 0.")
-    options = {name: asked[name] for name in ModelOptions.__dataclass_fields__ if name in asked}
-    return Plan(
-        target=target,
-        arms=api.plan_arms(drafts=drafts, ngram=asked["ngram"], lengths=_lengths(asked["k"])),
-        sampling=sampling,
-        max_new_tokens=asked["max_new_tokens"],
-        num_repeats=asked["repeats"],
-        seed=asked["seed"],
-        ignore_eos=asked["ignore_eos"],
-        use_asked_sampling=asked["row_sampling"],
-        include_text=asked["include_text"],
-        options=ModelOptions(**options, num_threads=asked["threads"]),
-    )
+    return sampling
+
+
+def _draft_samplings(text: str) -> list[DraftSampling]:
+    try:
+        return list(dict.fromkeys(DraftSampling(part.strip()) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(
+            f"--draft-sampling {text}: use probabilistic, greedy, or both with a comma between."
+        ) from None
 
 
 def _lengths(text: str) -> list[int]:
@@ -191,13 +229,18 @@ def watched(folder: Path | None) -> Iterator[api.Watchers]:
             yield api.Watchers(
                 stage=say,
                 warning=lambda text: say(f"warning: {text}"),
-                planned=lambda total: progress.update(trials, total=total, visible=True),
+                planned=lambda total: progress.reset(trials, total=total, visible=True),
                 trial=lambda: progress.advance(trials),
             )
         except KeyboardInterrupt:
-            kept = (
-                ""
-                if folder is None or not (folder / "manifest.json").exists()
-                else (f" What was recorded is kept; go on with: specmeasure run --resume {folder}")
-            )
-            raise RunInterrupted(f"interrupted.{kept}") from None
+            raise RunInterrupted(f"interrupted.{_way_on(folder)}") from None
+
+
+def _way_on(folder: Path | None) -> str:
+    """How to finish what was begun in a folder."""
+    if folder is None:
+        return ""
+    command = "replay" if (folder / "replay.json").exists() else "run"
+    if command == "run" and not (folder / "manifest.json").exists():
+        return ""
+    return f" What was recorded is kept; go on with: specmeasure {command} --resume {folder}"

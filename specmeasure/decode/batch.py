@@ -52,8 +52,9 @@ def generate_batched(
     """The model's own answers with the places of their requests, as they finish.
 
     Where an answer ends, another request takes its place (continuous batching); caches that cannot
-    be joined are emptied first. Every answer has a generator of its own, so that it does not depend
-    on its neighbours, apart from what batched kernels round differently.
+    be joined are emptied first, and those that no sequence can leave hold one sequence. Every
+    answer has a generator of its own, so that it does not depend on its neighbours, apart from what
+    batched kernels round differently.
 
     Raises:
         BrokenLogits: the model's logits held NaN.
@@ -61,6 +62,7 @@ def generate_batched(
     shortest_first = sorted(range(len(requests)), key=lambda i: len(requests[i].context_ids))
     waiting = deque(shortest_first)
     batch = _GrowingBatch(model)
+    batch_size = batch_size if batch.shrinks else 1
     rows: list[_Row] = []
     while rows or waiting:
         rows = _refilled(batch, rows, requests, waiting, batch_size)
@@ -140,6 +142,7 @@ class _GrowingBatch:
         self.device = model.device
         self._cache = _new_cache(model)
         self.joins = all(type(layer) is _RoomyLayer for layer in self._cache.layers)
+        self.shrinks = all(hasattr(one, "batch_select_indices") for one in self._cache.layers)
         self._mask = torch.zeros(0, 0, dtype=torch.int64, device=self.device)  # [B, S]
         self.logits = torch.zeros(0, model.vocab_size, device=self.device)  # [B, V], of the last
 

@@ -110,7 +110,6 @@ class ReplayRequest:
     request: Request  # its plan's arms are the baseline, then the candidates
     use_references: bool = False  # the corpus's recorded responses are the target's own
     batch_size: int = 16
-    costs: CostTable | None = None  # another machine's; None: measured here
     num_confirmed: int = 0  # best candidates that are then run for real
 
 

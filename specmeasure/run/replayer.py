@@ -7,7 +7,7 @@ timed anew.
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from specmeasure.engines.costs import CostMeter, TargetCosts
 from specmeasure.engines.replay import ReplayEngine
 from specmeasure.estimate.drift import is_near_tie
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.costs import CostTable, DraftCosts
+from specmeasure.records.costs import DraftCosts
 from specmeasure.records.plan import Arm, Method, Plan, Sampling
 from specmeasure.records.replay import (
     Answer,
@@ -52,10 +52,10 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Weighed:
-    """A candidate once it is scored: what it weighs, and its costs where they were timed here."""
+    """A candidate once it is scored: what it weighs, and what it costs by round."""
 
     facts: CandidateFacts
-    rounds: tuple[DraftCosts, ...] | None
+    rounds: tuple[DraftCosts, ...]
 
 
 @dataclass(slots=True)
@@ -73,7 +73,6 @@ class Replayer:
     watchers: Watchers = SILENT
     _peak_bytes: int = 0
     _largest_draft_bytes: int = 0
-    _meters: dict[int, CostMeter] = field(default_factory=dict)
 
     def record(self, prompts: Sequence[Prompt]) -> None:
         """Answer, score, time and seal.
@@ -95,8 +94,8 @@ class Replayer:
         started = time.perf_counter()
         batches = _batches(answers, self.request.batch_size)
         fit = self._score_target(batches)
-        meter = self._meter(answers) if self.request.costs is None else None
-        target_costs = self._target_costs(meter) if meter is not None else None
+        meter = self._meter(answers)
+        target_costs = self._target_costs(meter)
         weighed = [
             one for group in groups for one in self._weigh(group, batches, meter, target_costs)
         ]
@@ -117,7 +116,9 @@ class Replayer:
             answers if self._plan.include_text else list(map(_without_ids, answers)),
             recording,
             tuple(by_name[arm.name].facts for arm in arms),
-            self._cost_table(meter, target_costs, weighed),
+            meter.table(
+                self.machine, target_costs, {one.facts.name: one.rounds for one in weighed}
+            ),
         )
 
     @property
@@ -174,8 +175,8 @@ class Replayer:
         self,
         group: Sequence[int],
         batches: Sequence[_Batch],
-        meter: CostMeter | None,
-        target_costs: TargetCosts | None,
+        meter: CostMeter,
+        target_costs: TargetCosts,
     ) -> Iterator[_Weighed]:
         """Candidates that share a draft: score, time, free. Early exits are scored already."""
         arms = [self._plan.speculative_arms[place] for place in group]
@@ -195,12 +196,8 @@ class Replayer:
         self._remember_peak()
         self.engine.loaded.drop_drafts()
 
-    def _weigh_one(
-        self, arm: Arm, meter: CostMeter | None, target_costs: TargetCosts | None
-    ) -> _Weighed:
-        rounds = None
-        if meter is not None and target_costs is not None:
-            rounds = meter.drafts(self.engine.proposer(arm, meter), target_costs)
+    def _weigh_one(self, arm: Arm, meter: CostMeter, target_costs: TargetCosts) -> _Weighed:
+        rounds = meter.drafts(self.engine.proposer(arm, meter), target_costs)
         return _Weighed(facts=self.engine.facts(arm), rounds=rounds)
 
     def _score_batch(self, places: Sequence[int], batch: _Batch) -> None:
@@ -236,19 +233,6 @@ class Replayer:
             kept = meter.target()
             self.journal.note("target-costs", kept)
         return kept
-
-    def _cost_table(
-        self,
-        meter: CostMeter | None,
-        target_costs: TargetCosts | None,
-        weighed: Sequence[_Weighed],
-    ) -> CostTable:
-        if self.request.costs is not None:
-            return self.request.costs
-        if meter is None or target_costs is None:
-            raise ValueError("without another machine's costs they are timed here")
-        rounds = {one.facts.name: one.rounds for one in weighed if one.rounds is not None}
-        return meter.table(self.machine, target_costs, rounds)
 
     def _tell(self, batch: _Batch) -> None:
         for _ in batch.answers:

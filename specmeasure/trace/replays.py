@@ -141,7 +141,7 @@ class ReplayJournal:
         sealed = (MANIFEST, ANSWERS, POSITIONS, SCORES, RECORDING)
         digests = {name: digest_of(self._folder / name) for name in sealed}
         write_whole(self._folder / SEAL, plain({"sha256": digests}))
-        shutil.rmtree(self._parts)
+        drop_parts(self._folder)
 
     def _positions(self, batch: int) -> Path:
         return self._parts / f"positions-{batch:06d}.parquet"
@@ -186,6 +186,11 @@ def is_sealed(folder: Path) -> bool:
     return is_replay(folder) and (folder / SEAL).is_file()
 
 
+def drop_parts(folder: Path) -> None:
+    """Remove what a crash after sealing left of the recording."""
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
+
+
 def create_replay(folder: Path, manifest: ReplayManifest, *, replace: bool = False) -> None:
     """Start a replay's folder.
 
@@ -198,7 +203,7 @@ def create_replay(folder: Path, manifest: ReplayManifest, *, replace: bool = Fal
     with ReplayJournal(folder):
         for name in (SEAL, MANIFEST, ANSWERS, POSITIONS, SCORES, RECORDING):
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / PARTS)
+        drop_parts(folder)
         write_whole(folder / MANIFEST, plain(manifest))
 
 

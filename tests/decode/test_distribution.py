@@ -20,7 +20,7 @@ from specmeasure.decode.loop import Decoder, Verify
 from specmeasure.decode.stopping import Stopping
 from specmeasure.proposers.draft_model import DraftModelProposer
 from specmeasure.proposers.ngram import NgramProposer
-from specmeasure.records.plan import Sampling
+from specmeasure.records.plan import DraftSampling, Sampling
 from specmeasure.speculate.proposal import Proposal, Proposer
 from specmeasure.speculate.sampling import draw, sampling_probs
 from specmeasure.speculate.verify import Verdict, verify_rejection, verify_strictly
@@ -69,7 +69,15 @@ def sampled_half(sampling: Sampling, method: str, verify: Verify, seed: int) -> 
     proposer: Proposer = (
         NgramProposer(max_ngram=2, min_ngram=1, device=CPU)
         if method == "ngram"
-        else DraftModelProposer(TableModel(DRAFT), sampling, generator=source, device=CPU)
+        else DraftModelProposer(
+            TableModel(DRAFT),
+            sampling,
+            draft_sampling=(
+                DraftSampling.GREEDY if method == "greedy draft" else DraftSampling.PROBABILISTIC
+            ),
+            generator=source,
+            device=CPU,
+        )
     )
     stopping = Stopping(max_new_tokens=LENGTH, eos_ids=frozenset(), num_speculative_tokens=3)
     return Counter(
@@ -90,7 +98,7 @@ def p_value(counts: Counter[Sequence], law: dict[Sequence, float]) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampling", [PLAIN, NUCLEUS], ids=["plain", "top-p"])
-@pytest.mark.parametrize("method", ["draft", "ngram"])
+@pytest.mark.parametrize("method", ["draft", "greedy draft", "ngram"])
 def test_emitted_sequences_follow_the_target(sampling: Sampling, method: str):
     """Joint law of four tokens, through the real loop, proposer and verifier."""
     assert ALPHA < p_value(sampled(sampling, method, verify_strictly), exact_law(sampling))

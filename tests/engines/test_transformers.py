@@ -8,11 +8,12 @@ import torch
 
 from specmeasure import demo
 from specmeasure.api import plan_arms
+from specmeasure.api.arms import arms_at, plan_candidates
 from specmeasure.corpus import load_corpus
 from specmeasure.engines.transformers import TransformersEngine
 from specmeasure.estimate.acceptance import acceptance_survival, count_acceptance
 from specmeasure.estimate.intervals import Intervals
-from specmeasure.records.corpus import AskedSampling, Message, Prompt
+from specmeasure.records.corpus import AskedSampling, CorpusOptions, Message, Prompt
 from specmeasure.records.estimates import Interval
 from specmeasure.records.plan import Arm, DecodeSettings, ModelOptions, Plan, Sampling, TrialKey
 from specmeasure.records.trace import FinishReason, Observation, TrialRecord
@@ -74,6 +75,22 @@ def test_greedy_output_is_the_baselines_on_every_shipped_prompt():
 
     assert len(prompts) >= 150
     assert [] == differing
+
+
+@pytest.mark.slow
+def test_early_exits_keep_the_output_and_add_no_weights():
+    """The target's own first layers draft: token for token the baseline, only a cache more."""
+    arms = arms_at(plan_candidates(exit_layers=[2, 6], most=1), [1, 4])
+    options = ModelOptions(device="cpu", num_threads=1)
+    plan = Plan(target=demo.TARGET, arms=arms, max_new_tokens=32, options=options)
+    engine = TransformersEngine.load(plan)
+    for prompt in load_corpus(["prompts/"], CorpusOptions(limit=6)).prompts:
+        ids = engine.context_ids(prompt, [])
+        plain, *fast, _ = [observe(engine, ids, arm, seed=0) for arm in plan.arms]
+
+        assert {plain.token_ids} == {one.token_ids for one in fast}
+        assert {plain.model_bytes} == {one.model_bytes for one in fast}
+        assert all(one.cache_bytes > plain.cache_bytes for one in fast)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from specmeasure.proposers.draft_model import DraftModelProposer
-from specmeasure.records.plan import Sampling
+from specmeasure.records.plan import DraftSampling, Sampling
 from tests.decode.table_model import TableModel, random_table
 
 VOCAB = 5
@@ -50,3 +50,22 @@ def test_asked_for_nothing_it_proposes_nothing():
     assert 0 == one.propose(0).num_tokens
     one.commit(0, 2)
     assert 2 == one.propose(2).num_tokens
+
+
+def test_greedy_drafts_are_point_masses():
+    """Where the target samples, too: the likeliest tokens, and no law to verify against."""
+    table = random_table(VOCAB, 4)
+    one = DraftModelProposer(
+        TableModel(table),
+        Sampling(temperature=0.7),
+        draft_sampling=DraftSampling.GREEDY,
+        generator=torch.Generator(),
+        device=torch.device("cpu"),
+    )
+    one.begin([1])
+    one.commit(0, 2)
+    proposal = one.propose(2)
+    first = int(table[2].argmax())
+
+    assert [first, int(table[first].argmax())] == proposal.tokens.tolist()
+    assert proposal.probs is None
