@@ -38,6 +38,7 @@ from specmeasure.records.replay import ReplayManifest, ReplayRequest, ReplayTrac
 from specmeasure.run.environment import environment, free_cores, load_average, load_warning
 from specmeasure.run.watch import SILENT, Watchers
 from specmeasure.trace import replays, store
+from specmeasure.trace.replays import is_replay
 
 if TYPE_CHECKING:
     from specmeasure.brief.replay import ReplayContent
@@ -45,7 +46,10 @@ if TYPE_CHECKING:
     from specmeasure.engines.replay import ReplayEngine
 
 CONFIRMED = "confirm"  # the folder of the real run, inside the replay's
-REPLAY_FILES = ("replay.md", "lengths.svg", "predictions.json", "costs.json")
+REPLAY_FILES = (
+    *("replay.md", "lengths.svg", "predictions.json", "costs.json"),
+    *("replay-elsewhere.md", "lengths-elsewhere.svg", "predictions-elsewhere.json"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,8 @@ class ReplayReport:
     screening: Screening  # what predictions alone say
     confirmation: runs.Report | None  # the real run of the best, if there was one
     agreements: tuple[Agreement, ...]  # of the real run's arms
-    is_elsewhere: bool  # predicted at the costs of another machine
+    policy: Policy
+    costs: CostTable | None  # another machine's, that predictions were made at; None: its own
 
     @property
     def verdict(self) -> Verdict:
@@ -198,7 +203,6 @@ def conclude_replay(
     intervals = Intervals(seed=seed)
     predictions = predict(trace, intervals, costs=costs, seed=seed)
     stated = policy or trace.manifest.request.request.policy
-    is_elsewhere = costs is not None
     confirmed = None if folder is None else folder / CONFIRMED
     confirmation, agreements = None, []
     if confirmed is not None and store.is_sealed(confirmed):
@@ -214,7 +218,8 @@ def conclude_replay(
         screening=screen(predictions, stated),
         confirmation=confirmation,
         agreements=tuple(agreements),
-        is_elsewhere=is_elsewhere,
+        policy=stated,
+        costs=costs,
     )
 
 
@@ -233,24 +238,28 @@ def content_of(report: ReplayReport) -> "ReplayContent":
         else ConfirmedRun(
             manifest=real.trace.manifest, estimates=real.estimates, decision=real.decision
         ),
-        is_elsewhere=report.is_elsewhere,
+        is_elsewhere=report.costs is not None,
+        machine=None if report.costs is None else report.costs.machine,
     )
 
 
 def write_replay_report(report: ReplayReport, folder: Path) -> Path:
-    """Write replay.md, its figure and predictions.json; returns the page's path."""
+    """Write replay.md, its figure and predictions.json; returns the page's path.
+
+    At another machine's costs the names end in ``-elsewhere``, so that both pages stand.
+    """
     from specmeasure.brief.replay import render_replay
     from specmeasure.brief.replay_plots import lengths_figure
 
-    policy = report.trace.manifest.request.request.policy
     picture = lengths_figure(
-        report.predictions, report.agreements, demanded=policy.min_decode_speedup
+        report.predictions, report.agreements, demanded=report.policy.min_decode_speedup
     )
-    figures = {} if picture is None else {"lengths": "lengths.svg"}
+    suffix = "" if report.costs is None else "-elsewhere"
+    figures = {} if picture is None else {"lengths": f"lengths{suffix}.svg"}
     if picture is not None:
         (folder / figures["lengths"]).write_bytes(picture)
-    (folder / "predictions.json").write_bytes(replay_as_json(report).encode())
-    page = folder / "replay.md"
+    (folder / f"predictions{suffix}.json").write_bytes(replay_as_json(report).encode())
+    page = folder / f"replay{suffix}.md"
     page.write_text(render_replay(content_of(report), figures=figures), encoding="utf-8")
     return page
 
@@ -290,7 +299,7 @@ def replay_targets(
     replayed = {}
     for name, request in zip(_folder_names(names), requests, strict=True):
         own = folder / name
-        if replays.is_replay(own) and not replace_replays:
+        if is_replay(own) and not replace_replays:
             _refuse_other_request(replays.read_replay_manifest(own).request, request, own)
             watchers.stage(f"going on with {own}")
             replayed[own] = resume_replay(own, watchers=watchers)
@@ -314,7 +323,7 @@ def _refuse_other_request(before: ReplayRequest, now: ReplayRequest, folder: Pat
 
 def is_recorded(folder: Path) -> bool:
     """Whether a folder holds a run, or a replay with real runs."""
-    return (folder / store.MANIFEST).is_file() or replays.is_replay(folder)
+    return (folder / store.MANIFEST).is_file() or is_replay(folder)
 
 
 def run_folder(folder: Path) -> Path:
@@ -323,7 +332,7 @@ def run_folder(folder: Path) -> Path:
     Raises:
         UsageError: a replay that ran nothing.
     """
-    if not replays.is_replay(folder):
+    if not is_replay(folder):
         return folder
     if not (folder / CONFIRMED / store.MANIFEST).is_file():
         raise UsageError(

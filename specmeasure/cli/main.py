@@ -294,6 +294,7 @@ def compare(
 def brief(
     context: typer.Context,
     folder: opt.RunFolder,
+    costs: opt.CostsFile = None,
     policy: opt.PolicyFile = None,
     min_speedup: opt.MinSpeedup = None,
     min_slice_speedup: opt.MinSliceSpeedup = None,
@@ -305,13 +306,10 @@ def brief(
     check: opt.Check = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Estimate, decide and write the brief again from a recorded run. Needs no models."""
-    from specmeasure import api
-    from specmeasure.cli import running
+    """Estimate, decide and write the page of a run or a replay again. Needs no models."""
+    from specmeasure.cli import rendering
 
-    trace = api.read_trace(folder)
-    stated = running.policy(context, trace.manifest.policy)
-    running.conclude(context, folder, trace, policy=stated)
+    rendering.render(context, folder)
 
 
 @app.command()

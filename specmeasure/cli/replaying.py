@@ -23,7 +23,6 @@ WITH_RESUME = {"resume", "prompts", "check", "as_json", "costs"}
 def replay(context: typer.Context) -> None:
     """Record or finish a replay, write its page, print the result."""
     asked = context.params
-    costs = None if asked["costs"] is None else replays.read_costs(asked["costs"])
     if asked["resume"]:
         running.refuse_beside(context, "--resume", WITH_RESUME)
         folder: Path = asked["resume"]
@@ -31,7 +30,16 @@ def replay(context: typer.Context) -> None:
             trace = replays.resume_replay(folder, asked["prompts"] or (), watchers=watchers)
     else:
         folder, trace = _start(context)
-    report = replays.conclude_replay(trace, folder, costs=costs)
+    conclude(context, folder, trace, policy=None)
+
+
+def conclude(
+    context: typer.Context, folder: Path, trace: ReplayTrace, *, policy: Policy | None
+) -> None:
+    """Predict, write the page, print the result; exit by the verdict with --check."""
+    asked = context.params
+    costs = None if asked["costs"] is None else replays.read_costs(asked["costs"])
+    report = replays.conclude_replay(trace, folder, policy=policy, costs=costs)
     page = replays.write_replay_report(report, folder)
     if asked["as_json"]:
         print(replays.replay_as_json(report))

@@ -19,6 +19,7 @@ from specmeasure.engines.loading import (
     refuse_other_vocabulary,
 )
 from specmeasure.engines.threads import pick_num_threads
+from specmeasure.errors import UnsupportedModel
 from specmeasure.records.plan import Arm, ModelOptions, Plan
 from specmeasure.records.trace import ModelFacts
 
@@ -93,8 +94,14 @@ class LoadedModels:
     def exit_after(self, num_layers: int) -> CachedCausalLM:
         """The target's first layers as a model of their own, on the target's weights."""
         if num_layers not in self._exits:
-            cut = first_layers(self.target, num_layers)
-            check_rollback(cut, f"{self.name} after layer {num_layers}")
+            cut, place = first_layers(self.target, num_layers), f"layer {num_layers}"
+            try:
+                check_rollback(cut, f"{self.name} after {place}")
+            except ValueError as error:  # transformers' caches need a layer that attends
+                raise UnsupportedModel(
+                    f"early exit after {place}: the layers before it cannot draft ({error}). Name "
+                    "a later layer, or leave --early-exit out."
+                ) from error
             self._exits[num_layers] = cut
         return self._exits[num_layers]
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from specmeasure import demo
+from specmeasure.api import replays as api_replays
 from specmeasure.api.arms import plan_candidates
 from specmeasure.api.replays import conclude_replay, read_replay, resume_replay, start_replay
 from specmeasure.corpus import load_corpus
@@ -21,7 +22,6 @@ from specmeasure.engines.transformers import TransformersEngine
 from specmeasure.errors import UsageError
 from specmeasure.estimate.replay import count_replay
 from specmeasure.records.agreement import Agreement
-from specmeasure.records.costs import CostRound, CostTable, DraftCosts
 from specmeasure.records.estimates import Interval
 from specmeasure.records.plan import (
     BASELINE,
@@ -35,12 +35,13 @@ from specmeasure.records.plan import (
 )
 from specmeasure.records.replay import Answer, DraftScores, LookupScores, ReplayRequest, ReplayTrace
 from specmeasure.records.request import Request
+from specmeasure.run import replayer
 from specmeasure.run.watch import Watchers
 from specmeasure.trace import replays
 
 pytestmark = pytest.mark.slow
 
-MOST, EXIT_LAYER, BUDGET = 8, 3, 48
+MOST, EXIT_LAYER, BUDGET = 8, 3, 32
 PLANTED = "zyxquorble"  # a word that no model says, to be looked for
 TWO_WAYS = (DraftSampling.PROBABILISTIC, DraftSampling.GREEDY)
 
@@ -51,6 +52,7 @@ def request_for(
     sampling: Sampling = GREEDY,
     draft_samplings: Sequence[DraftSampling] = TWO_WAYS[:1],
     include_text: bool = False,
+    max_new_tokens: int = BUDGET,
     **changes: Any,
 ) -> ReplayRequest:
     candidates = plan_candidates(
@@ -64,7 +66,7 @@ def request_for(
         target=demo.TARGET,
         arms=(BASELINE, *candidates),
         sampling=sampling,
-        max_new_tokens=BUDGET,
+        max_new_tokens=max_new_tokens,
         include_text=include_text,
         options=ModelOptions(device="cpu", dtype="float32", num_threads=1),
     )
@@ -73,31 +75,30 @@ def request_for(
 
 
 def write_prompts(path: Path, num_prompts: int) -> Path:
-    """Shipped prompts of all files, the first two with a second turn."""
-    shipped = [one for one in load_corpus(["prompts/"]).prompts if one.messages]
+    """First questions of all shipped files, the first one with a second turn."""
+    shipped = [
+        next(message.content for message in one.messages if message.role == "user")
+        for one in load_corpus(["prompts/"]).prompts
+        if one.messages
+    ]
     chosen = shipped[:: len(shipped) // num_prompts][:num_prompts]
     rows = [
-        {"id": f"p{place}", "turns": [f"{one.messages[0].content} {PLANTED}"]}
-        for place, one in enumerate(chosen)
+        {"id": f"p{place}", "turns": [f"{asked} {PLANTED}"]} for place, asked in enumerate(chosen)
     ]
-    for row in rows[:2]:
-        row["turns"].append(f"Why is that, {PLANTED}?")
+    rows[0]["turns"].append(f"Why is that, {PLANTED}?")
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
     return path
 
 
-def stated_costs() -> CostTable:
-    """Costs that nobody has to wait for."""
-    draft = DraftCosts(draft_s=((0.1, 0.8),), overhead_s=(0.01,))
-    names = ("draft", "draft greedy", f"early exit {EXIT_LAYER}", "ngram")
-    row = CostRound(step_s=(1.0,), verify_s=((1.0, 1.5),), drafts=dict.fromkeys(names, draft))
-    return CostTable(
-        machine="stated",
-        context_lengths=(64,),
-        num_rows=(1, MOST + 1),
-        num_drafts=(1, MOST),
-        rounds=(row,),
-    )
+@pytest.fixture(scope="module", autouse=True)
+def timed_briefly() -> Iterator[None]:
+    """Costs are timed once: how sure they are is no matter here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(costs, "NUM_ROUNDS", 1)
+        patched.setattr(costs, "NUM_STEPS", 2)
+        patched.setattr(replayer, "COST_QUANTILES", (0.5,))
+        patched.setattr(api_replays, "free_cores", lambda: 1)
+        yield
 
 
 @dataclass(frozen=True)
@@ -108,33 +109,30 @@ class Replayed:
 
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_prompts(tmp_path_factory.mktemp("prompts") / "prompts.jsonl", 12)
+    return write_prompts(tmp_path_factory.mktemp("prompts") / "prompts.jsonl", 10)
 
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_prompts(tmp_path_factory.mktemp("few") / "prompts.jsonl", 6)
+    return write_prompts(tmp_path_factory.mktemp("few") / "prompts.jsonl", 4)
 
 
 @pytest.fixture(scope="module")
 def greedy(prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Replayed:
-    """With costs measured here, all three candidates run for real, and ids kept."""
+    """All three candidates run for real, and ids kept."""
     folder = tmp_path_factory.mktemp("greedy") / "replay"
     request = request_for(prompts, include_text=True, num_confirmed=3)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(costs, "NUM_ROUNDS", 2)  # how sure the costs are is no matter here
-        return Replayed(folder, start_replay(request, folder))
+    return Replayed(folder, start_replay(request, folder))
 
 
 @pytest.fixture(scope="module")
-def sampled(prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Replayed:
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> Replayed:
     """At a temperature, drafts picked in both ways, and no text kept."""
     folder = tmp_path_factory.mktemp("sampled") / "replay"
     request = request_for(
-        prompts,
+        write_prompts(folder.with_name("prompts.jsonl"), 8),
         sampling=Sampling(temperature=0.8),
         draft_samplings=TWO_WAYS,
-        costs=stated_costs(),
         num_confirmed=4,
     )
     return Replayed(folder, start_replay(request, folder))
@@ -149,7 +147,7 @@ def test_a_greedy_replay_counts_the_passes_of_the_real_run(greedy: Replayed):
     """Every candidate at its best K, prompt by prompt: the same answers, as many passes."""
     found, num_answers = agreements(greedy), len(greedy.trace.answers)
 
-    assert num_answers >= 12
+    assert num_answers >= 11
     assert {"draft", f"early exit {EXIT_LAYER}", "ngram"} == set(found)
     for one in found.values():
         assert () == one.unequal
@@ -169,7 +167,7 @@ def test_a_greedy_replay_is_every_real_loop(
 ):
     """Passes, drafts and kept drafts at K equal the real loop's, answer by answer."""
     candidate = greedy.trace.manifest.request.request.plan.speculative_arms[place]
-    chosen = range(0, len(greedy.trace.answers), 2)
+    chosen = range(0, len(greedy.trace.answers), 4)
     answers = [greedy.trace.answers[i] for i in chosen]
     counts = count_replay(answers, [greedy.trace.scores[candidate.name][i] for i in chosen], MOST)
     predicted = [
@@ -265,7 +263,7 @@ class Worked:
     """What an engine was asked for."""
 
     num_answered: int = 0
-    scored: list[tuple[tuple[str, ...], Finished]] = field(default_factory=list)
+    scored: list[tuple[str, Finished]] = field(default_factory=list)
     looked_up: list[Finished] = field(default_factory=list)
 
 
@@ -284,7 +282,8 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> Worked:
     def scoring(
         self: ReplayEngine, arms: Sequence[Arm], answers: Sequence[Finished], sampling: Sampling
     ) -> list[Scored]:
-        seen.scored += [(tuple(arm.name for arm in arms), one) for one in answers]
+        is_drafting = any(arm.draft for arm in arms)  # exits are read from the target's pass
+        seen.scored += [("draft" if is_drafting else "target", one) for one in answers]
         return score(self, arms, answers, sampling)
 
     def looking_up(self: ReplayEngine, arm: Arm, one: Finished) -> LookupScores:
@@ -299,12 +298,12 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> Worked:
 
 @pytest.fixture(scope="module")
 def whole(few: Path, tmp_path_factory: pytest.TempPathFactory) -> ReplayTrace:
-    """Six prompts, eight turns, without an interruption."""
+    """Five turns of four prompts, without an interruption."""
     return start_replay(few_requested(few), tmp_path_factory.mktemp("whole") / "replay")
 
 
 def few_requested(few: Path) -> ReplayRequest:
-    return request_for(few, sampling=Sampling(temperature=0.8), costs=stated_costs())
+    return request_for(few, sampling=Sampling(temperature=0.8), max_new_tokens=8)
 
 
 def stops_at(num_trials: int) -> Callable[[], None]:
@@ -318,7 +317,7 @@ def stops_at(num_trials: int) -> Callable[[], None]:
     return trial
 
 
-@pytest.mark.parametrize("num_trials", [1, 7, 8, 10, 13, 21, 26, 33])
+@pytest.mark.parametrize("num_trials", [1, 7, 12, 22])
 def test_an_interrupted_replay_goes_on_where_it_was(
     few: Path, whole: ReplayTrace, tmp_path: Path, worked: Worked, num_trials: int
 ):
@@ -330,10 +329,10 @@ def test_an_interrupted_replay_goes_on_where_it_was(
     worked.num_answered = 0
     resumed = resume_replay(folder)
 
-    assert min(num_trials, 8) == num_kept
-    assert 8 - num_kept == worked.num_answered
-    assert 16 == len(worked.scored)  # eight turns for the target, eight for the draft
-    assert 8 == len(worked.looked_up)
+    assert min(num_trials, 5) == num_kept
+    assert 5 - num_kept == worked.num_answered
+    assert 5 * ["target"] + 5 * ["draft"] == [arms for arms, _ in worked.scored]
+    assert 5 == len(worked.looked_up)
     assert whole.answers == resumed.answers
     assert whole.target == resumed.target
     assert whole.scores == resumed.scores
@@ -374,7 +373,7 @@ def recorded(greedy: Replayed, path: Path, *, change: Callable[[str], str] = str
 def test_recorded_answers_score_as_generated_ones(greedy: Replayed, tmp_path: Path):
     """The target's own replies, read from a file, give the scores that generating them gave."""
     source = recorded(greedy, tmp_path / "recorded.jsonl")
-    request = request_for(source, use_references=True, costs=stated_costs())
+    request = request_for(source, use_references=True)
     trace = start_replay(request, tmp_path / "replay")
     generated = {
         one.key.prompt_id: place
@@ -383,7 +382,7 @@ def test_recorded_answers_score_as_generated_ones(greedy: Replayed, tmp_path: Pa
     }
     fit = trace.recording.plausibility
 
-    assert len(trace.answers) >= 8
+    assert len(trace.answers) >= 5
     assert fit is not None
     assert (0, 0.0) == (fit.num_other_greedy_answers, fit.mean_rank)
     assert trace.recording.generation_s is None
@@ -408,7 +407,7 @@ def assert_same_beginning(expected: Any, found: Any) -> None:
 def test_another_models_responses_are_refused(greedy: Replayed, tmp_path: Path):
     """Words in another order are not what a greedy target says; the message has the mean rank."""
     source = recorded(greedy, tmp_path / "shuffled.jsonl", change=backwards)
-    request = request_for(source, use_references=True, costs=stated_costs())
+    request = request_for(source, use_references=True)
 
     with pytest.raises(UsageError, match=r"not this target's greedy output \(mean rank \d+"):
         start_replay(request, tmp_path / "replay")

@@ -72,7 +72,7 @@ def test_other_costs_change_the_prediction(replayed: Path, tmp_path: Path):
             ]
     path = tmp_path / "costs.json"
     path.write_text(json.dumps(costs))
-    done = specmeasure("replay", "--resume", str(replayed), "--costs", str(path), "--json")
+    done = specmeasure("brief", str(replayed), "--costs", str(path), "--json")
     best = json.loads(done.stdout)["predictions"]["candidates"][0]
 
     assert best["lengths"][0]["decode_speedup"]["value"] < 1.1
