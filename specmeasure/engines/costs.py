@@ -1,8 +1,8 @@
 """What target steps, verifications, drafts and the loop cost here, timed in the loop itself.
 
 The real loop runs blocks of every size in shuffled order on the workload's own contexts; only the
-number of kept drafts is scripted. Drafts are timed one candidate after the other, each beside plain
-steps of its own, so that a machine whose speed drifts changes no ratio.
+number of kept drafts is scripted. Every session begins and ends with steps without drafts, and all
+its times are scaled to them, so that a machine whose speed drifts changes no ratio.
 """
 
 import random
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from specmeasure.decode.loop import Decoder
+from specmeasure.decode.loop import Decoded, Decoder
 from specmeasure.decode.stopping import Cut
 from specmeasure.records.costs import CostRound, CostTable, DraftCosts
 from specmeasure.records.plan import Sampling
@@ -22,8 +22,11 @@ from specmeasure.speculate.proposal import Proposal, Proposer
 from specmeasure.speculate.verify import Verdict, verify_strictly
 
 NUM_ROUNDS = 9
-NUM_STEPS = 12  # plain steps beside every session
-WARMING = (2, 0)  # drafts of the first blocks after a prefill: slower, and not looked at
+NUM_STEPS = 6  # without drafts, before and after the blocks of a session
+NUM_COLD = 2  # first blocks after a prefill: slower, and not looked at
+WARMING = (
+    2  # drafts of a block that is not looked at: a proposer catches up on what it has not read
+)
 MOST_KEPT = 1  # drafts of a block: what is kept costs about what is forgotten
 
 
@@ -31,7 +34,8 @@ MOST_KEPT = 1  # drafts of a block: what is kept costs about what is forgotten
 class TargetCosts:
     """The target's part, in seconds."""
 
-    step_s: tuple[float, ...]  # [context], the median over rounds
+    plain_s: tuple[float, ...]  # [context], a verification of one row, the median over rounds
+    step_s: tuple[float, ...]  # [context], the plain loop's time for a token
     verify_s: tuple[tuple[tuple[float, ...], ...], ...]  # [round][context][drafts, from 0]
 
 
@@ -43,12 +47,14 @@ class CostMeter:
         decoder: the loop; its verification is run, then overruled.
         contexts: by rising length.
         most: K of the largest block.
+        baseline_differs: a baseline's cache does less than one that can forget.
         seed: of the shuffled order.
     """
 
     decoder: Decoder
     contexts: tuple[tuple[int, ...], ...]
     most: int
+    baseline_differs: bool = False
     seed: int = 0
 
     @property
@@ -57,56 +63,45 @@ class CostMeter:
         return tuple(sorted({*(1 << power for power in range(self.most.bit_length())), self.most}))
 
     def target(self) -> TargetCosts:
-        """Plain steps, and verifications of K = 0 … most drafts.
-
-        Every round is scaled to the median round's plain step, so that a machine whose speed drifts
-        from round to round changes no ratio.
-        """
-        rng, proposer = random.Random(self.seed), _SomeTokens(self.decoder.device)
-        lengths = range(self.most + 1)
-        self._blocks(proposer, self.contexts[0], lengths, rng)  # warms every shape up
-        rounds = [
-            [
-                (self._step_s(ids), self._blocks(proposer, ids, lengths, rng).blocks)
-                for ids in self.contexts
-            ]
-            for _ in range(NUM_ROUNDS)
+        """Plain steps, and verifications of K = 0 … most drafts, at the median round's speed."""
+        proposer, lengths = _SomeTokens(self.decoder.device), range(self.most + 1)
+        rounds = self._rounds(proposer, lengths)
+        columns = list(zip(*rounds, strict=True))  # [context][round]
+        plain = tuple(statistics.median(one.plain_s for one in column) for column in columns)
+        overhead = [
+            statistics.median(one.overhead_s * step / one.plain_s for one in column)
+            for step, column in zip(plain, columns, strict=True)
         ]
-        steps = tuple(
-            statistics.median(step_s for step_s, _ in column)
-            for column in zip(*rounds, strict=True)
-        )
         return TargetCosts(
-            step_s=steps,
+            plain_s=plain,
+            step_s=tuple(
+                (step + loop_s) * self._baseline_ratio(ids)
+                for step, loop_s, ids in zip(plain, overhead, self.contexts, strict=True)
+            ),
             verify_s=tuple(
                 tuple(
-                    tuple(block.verify_s * step / own_step for block in blocks)
-                    for step, (own_step, blocks) in zip(steps, one, strict=True)
+                    tuple(block.verify_s * step / timed.plain_s for block in timed.blocks)
+                    for step, timed in zip(plain, one, strict=True)
                 )
                 for one in rounds
             ),
         )
 
     def drafts(self, proposer: Proposer, target: TargetCosts) -> tuple[DraftCosts, ...]:
-        """One candidate's drafting and overhead by round, scaled to the target's plain step."""
-        rng = random.Random(self.seed)
-        self._blocks(proposer, self.contexts[0], self.num_drafts, rng)
-        rounds = []
-        for _ in range(NUM_ROUNDS):
-            pairs = [
-                (step / self._step_s(ids), self._blocks(proposer, ids, self.num_drafts, rng))
-                for step, ids in zip(target.step_s, self.contexts, strict=True)
-            ]
-            rounds.append(
-                DraftCosts(
-                    draft_s=tuple(
-                        tuple(block.draft_s * scale for block in timed.blocks)
-                        for scale, timed in pairs
-                    ),
-                    overhead_s=tuple(timed.overhead_s * scale for scale, timed in pairs),
-                )
+        """One candidate's drafting and overhead by round, at the speed of the target's rounds."""
+        return tuple(
+            DraftCosts(
+                draft_s=tuple(
+                    tuple(block.draft_s * step / timed.plain_s for block in timed.blocks)
+                    for step, timed in zip(target.plain_s, one, strict=True)
+                ),
+                overhead_s=tuple(
+                    timed.overhead_s * step / timed.plain_s
+                    for step, timed in zip(target.plain_s, one, strict=True)
+                ),
             )
-        return tuple(rounds)
+            for one in self._rounds(proposer, self.num_drafts)
+        )
 
     def table(
         self, machine: str, target: TargetCosts, drafts: Mapping[str, Sequence[DraftCosts]]
@@ -127,41 +122,67 @@ class CostMeter:
             ),
         )
 
-    def _step_s(self, context: Sequence[int]) -> float:
-        """The plain loop's time for a token."""
-        timed = self._run(None, context, [0] * NUM_STEPS)
-        return statistics.median(block.verify_s for block in timed.blocks) + timed.overhead_s
+    def _rounds(self, proposer: Proposer, lengths: Sequence[int]) -> list[list["_Timed"]]:
+        """Sessions [round][context], after one that warms every shape up."""
+        rng = random.Random(self.seed)
+        self._session(proposer, self.contexts[0], lengths, rng)
+        return [
+            [self._session(proposer, ids, lengths, rng) for ids in self.contexts]
+            for _ in range(NUM_ROUNDS)
+        ]
 
-    def _blocks(
+    def _session(
         self, proposer: Proposer, context: Sequence[int], lengths: Sequence[int], rng: random.Random
     ) -> "_Timed":
-        """A block of every length, run in shuffled order, given back in theirs."""
+        """A block of every length, run in shuffled order between plain steps, back in theirs."""
         order = rng.sample(range(len(lengths)), len(lengths))
-        timed = self._run(proposer, context, [lengths[place] for place in order])
-        blocks = dict(zip(order, timed.blocks, strict=True))
-        return replace(timed, blocks=tuple(blocks[place] for place in range(len(lengths))))
-
-    def _run(
-        self, proposer: Proposer | None, context: Sequence[int], lengths: Sequence[int]
-    ) -> "_Timed":
-        scripted = replace(self.decoder, verify=_verify_and_overrule)
-        warming = WARMING if proposer else (0, 0)
-        decoded = scripted.decode(proposer, context, _Script([*warming, *lengths]))
-        blocks = decoded.blocks[1:]
-        spent_s = sum(block.draft_s + block.verify_s for block in blocks)
+        plain, wanted = [0] * NUM_STEPS, [lengths[place] for place in order]
+        decoded = self._decode(proposer, context, [*plain, WARMING, *wanted, *plain])
+        steps = decoded.blocks[1 + NUM_COLD : 1 + NUM_STEPS] + decoded.blocks[-NUM_STEPS:]
+        blocks = dict(zip(order, decoded.blocks[NUM_STEPS + 2 : -NUM_STEPS], strict=True))
         return _Timed(
-            blocks=blocks[len(warming) :],
-            overhead_s=max(0.0, decoded.decode_s - spent_s) / len(blocks),
+            plain_s=statistics.median(block.verify_s for block in steps),
+            blocks=tuple(blocks[place] for place in range(len(lengths))),
+            overhead_s=_overhead_s(decoded),
         )
+
+    def _baseline_ratio(self, context: Sequence[int]) -> float:
+        """A baseline's step over one of a cache that can forget; the same work where it crops."""
+        if not self.baseline_differs:
+            return 1.0
+        ratios, some_tokens = [], _SomeTokens(self.decoder.device)
+        for _ in range(NUM_ROUNDS):
+            steps = [
+                statistics.median(block.verify_s for block in decoded.blocks[1 + NUM_COLD :])
+                + _overhead_s(decoded)
+                for proposer in (None, some_tokens)
+                for decoded in [self._decode(proposer, context, [0] * 2 * NUM_STEPS)]
+            ]
+            ratios.append(steps[0] / steps[1])
+        return statistics.median(ratios)
+
+    def _decode(
+        self, proposer: Proposer | None, context: Sequence[int], lengths: Sequence[int]
+    ) -> Decoded:
+        scripted = replace(self.decoder, verify=_verify_and_overrule)
+        return scripted.decode(proposer, context, _Script(lengths))
+
+
+def _overhead_s(decoded: Decoded) -> float:
+    """Outside drafting and verifying, of a block on average."""
+    blocks = decoded.blocks[1:]
+    spent_s = sum(block.draft_s + block.verify_s for block in blocks)
+    return max(0.0, decoded.decode_s - spent_s) / len(blocks)
 
 
 def room_for(most: int) -> int:
     """Tokens that the longest session adds to a context."""
-    return (MOST_KEPT + 1) * (max(most + 1, NUM_STEPS) + len(WARMING)) + most + 2
+    return (MOST_KEPT + 1) * (most + 3 + 2 * NUM_STEPS) + most + 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Timed:
+    plain_s: float  # a verification without drafts, in the same session
     blocks: tuple[BlockRecord, ...]
     overhead_s: float  # of a block, on average
 

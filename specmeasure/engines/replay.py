@@ -13,7 +13,7 @@ import torch
 
 from specmeasure.decode.audit import audit_greedy
 from specmeasure.decode.batch import Generated, Request, generate_batched
-from specmeasure.decode.cache import CachedCausalLM
+from specmeasure.decode.cache import CachedCausalLM, Rollback
 from specmeasure.decode.clock import clock_for
 from specmeasure.decode.early_exit import exit_reader
 from specmeasure.decode.loop import Decoder
@@ -181,6 +181,7 @@ class ReplayEngine:
             ),
             contexts=tuple(contexts[length] for length in sorted(contexts)),
             most=most,
+            baseline_differs=target.rollback_kind is not Rollback.CROP,
             seed=self._plan.seed,
         )
 

@@ -125,34 +125,26 @@ def test_costs_are_those_of_the_models():
 
 
 def test_every_block_size_is_timed_once_a_round():
-    """Each round runs K = 0 … most on each context, one more round warms up."""
+    """Each round runs K = 0 … most on each context between plain steps, one session warms up."""
     made = bench()
     made.meter.target()
-    num_sessions = 1 + 2 * costs.NUM_ROUNDS  # of blocks; their warming passes stand beside them
-    num_steps = 2 * costs.NUM_ROUNDS * (len(costs.WARMING) + costs.NUM_STEPS)
-    warming = [drafts + 1 for drafts in costs.WARMING]
+    num_sessions = 1 + 2 * costs.NUM_ROUNDS
     for rows in range(1, 8):
-        expected = num_sessions * (1 + warming.count(rows)) + (num_steps if rows == 1 else 0)
+        beside = 2 * costs.NUM_STEPS * (rows == 1) + (rows == costs.WARMING + 1)
 
-        assert expected == made.target.passes.count(rows), rows
+        assert num_sessions * (1 + beside) == made.target.passes.count(rows), rows
 
 
 def test_blocks_are_run_in_another_order_every_time():
     """Nothing is always timed first."""
     made = bench()
     made.meter.target()
-    sessions = split_at(made.target.passes, size=len(costs.WARMING) + 7)
+    size = 2 * costs.NUM_STEPS + 1 + 7
+    starts = range(0, len(made.target.passes), size)
+    sessions = {tuple(made.target.passes[i : i + size]) for i in starts}
 
-    assert len(sessions) > 3
-    assert len(set(sessions)) > len(sessions) // 2
-
-
-def split_at(passes: Sequence[int], *, size: int) -> list[tuple[int, ...]]:
-    """Sessions of blocks: their first pass verifies the first warming drafts."""
-    starts = [i for i, rows in enumerate(passes[: 1 - size]) if rows == costs.WARMING[0] + 1]
-    sessions = [tuple(passes[i : i + size]) for i in starts]
-    whole = sorted([*(drafts + 1 for drafts in costs.WARMING), *range(1, 8)])
-    return [one for one in sessions if sorted(one) == whole]
+    assert len(starts) == 1 + 2 * costs.NUM_ROUNDS
+    assert len(sessions) > len(starts) // 2
 
 
 @pytest.mark.parametrize("slowness", [0.5, 2.0])
@@ -178,20 +170,41 @@ def assert_close(one: DraftCosts, other: DraftCosts) -> None:
 def test_rounds_are_scaled_to_the_median_step(monkeypatch: pytest.MonkeyPatch):
     """A round at half speed gives the verifications of the others."""
     made = bench()
-    step_s, seen = CostMeter._step_s, []
+    session, seen = CostMeter._session, []
 
-    def slower_in_the_second_round(self: CostMeter, context: Sequence[int]) -> float:
-        seen.append(len(context))
-        made.clock.slowness = 2.0 if 2 < len(seen) <= 4 else 1.0
-        return step_s(self, context)
+    def slower_in_the_second_round(self: CostMeter, *arguments: Any) -> Any:
+        seen.append(arguments)
+        made.clock.slowness = 2.0 if 3 < len(seen) <= 5 else 1.0
+        return session(self, *arguments)
 
-    monkeypatch.setattr(CostMeter, "_step_s", slower_in_the_second_round)
+    monkeypatch.setattr(CostMeter, "_session", slower_in_the_second_round)
     found = made.meter.target()
 
     assert list(found.step_s) == pytest.approx([STEP_S + 3 * TICK_S] * 2, abs=2 * TICK_S)
     for one in found.verify_s[1:]:
         for row, first in zip(one, found.verify_s[0], strict=True):
             assert list(first) == pytest.approx(list(row))
+
+
+def test_a_baseline_that_does_less_is_timed_apart():
+    """Where forgetting has a price, the plain step is the baseline's own."""
+    made = bench()
+    dearer, forward = replace(made.meter, baseline_differs=True), made.target.forward
+    reset = made.target.reset
+
+    def remembered(*, rolls_back: bool) -> None:
+        made.target.forgets = rolls_back
+        reset(rolls_back=rolls_back)
+
+    def paid(ids: Tensor) -> Tensor:
+        made.clock.spend(STEP_S * made.target.forgets)
+        return forward(ids)
+
+    made.target.reset, made.target.forward = remembered, paid  # type: ignore[method-assign]
+    found = dearer.target()
+
+    assert list(found.step_s) == pytest.approx([STEP_S] * 2, abs=5 * TICK_S)
+    assert all(row[0] == pytest.approx(2 * STEP_S, abs=2 * TICK_S) for row in found.verify_s[0])
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=0.8)], ids=str)
