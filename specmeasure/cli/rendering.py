@@ -13,9 +13,7 @@ from specmeasure.trace.replays import is_replay
 def render(context: typer.Context, folder: Path) -> None:
     """Whatever the folder holds, under the policy and the costs that the options name."""
     if is_replay(folder):
-        recorded = api.read_replay(folder)
-        stated = running.policy(context, recorded.manifest.request.request.policy)
-        replaying.conclude(context, folder, recorded, policy=stated)
+        replaying.render(context, folder)
         return
     if context.params["costs"] is not None:
         raise UsageError(f"{folder}: a run's times were measured; --costs is for replays.")

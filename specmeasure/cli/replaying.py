@@ -12,6 +12,7 @@ from specmeasure.api import replays
 from specmeasure.brief.replay_console import replay_summary
 from specmeasure.cli import running
 from specmeasure.errors import UsageError
+from specmeasure.records.costs import CostTable
 from specmeasure.records.decision import Policy
 from specmeasure.records.plan import BASELINE
 from specmeasure.records.replay import ReplayRequest, ReplayTrace
@@ -23,6 +24,7 @@ WITH_RESUME = {"resume", "prompts", "check", "as_json", "costs"}
 def replay(context: typer.Context) -> None:
     """Record or finish a replay, write its page, print the result."""
     asked = context.params
+    costs = _costs(context)  # before anything is recorded
     if asked["resume"]:
         running.refuse_beside(context, "--resume", WITH_RESUME)
         folder: Path = asked["resume"]
@@ -30,16 +32,25 @@ def replay(context: typer.Context) -> None:
             trace = replays.resume_replay(folder, asked["prompts"] or (), watchers=watchers)
     else:
         folder, trace = _start(context)
-    conclude(context, folder, trace, policy=None)
+    _conclude(context, folder, replays.conclude_replay(trace, folder, costs=costs))
 
 
-def conclude(
-    context: typer.Context, folder: Path, trace: ReplayTrace, *, policy: Policy | None
-) -> None:
-    """Predict, write the page, print the result; exit by the verdict with --check."""
+def render(context: typer.Context, folder: Path) -> None:
+    """Conclude a finished replay again, under the policy and the costs that the options name."""
+    trace = replays.read_replay(folder)
+    stated = running.policy(context, trace.manifest.request.request.policy)
+    report = replays.conclude_replay(trace, folder, policy=stated, costs=_costs(context))
+    _conclude(context, folder, report)
+
+
+def _costs(context: typer.Context) -> CostTable | None:
+    path: Path | None = context.params["costs"]
+    return None if path is None else replays.read_costs(path)
+
+
+def _conclude(context: typer.Context, folder: Path, report: replays.ReplayReport) -> None:
+    """Write the page, print the result; exit by the verdict with --check."""
     asked = context.params
-    costs = None if asked["costs"] is None else replays.read_costs(asked["costs"])
-    report = replays.conclude_replay(trace, folder, policy=policy, costs=costs)
     page = replays.write_replay_report(report, folder)
     if asked["as_json"]:
         print(replays.replay_as_json(report))

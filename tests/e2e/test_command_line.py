@@ -258,7 +258,11 @@ def test_spec_bench_slices_are_its_categories(spec_bench: Path, tmp_path: Path):
             1,
             "there is no such folder",
         ),
-        (["run", "prompts/", "--target", "embedded:target"], 2, "name a --draft, --ngram or --early-exit"),
+        (
+            ["run", "prompts/", "--target", "embedded:target"],
+            2,
+            "name a --draft, --ngram or",
+        ),
         (["run", "--resume", "/no/such/run"], 2, "no manifest.json there"),
         (["run", "--resume", "/x", "--k", "2"], 2, "leave out --k"),
         (["brief", "/no/such/run"], 2, "no manifest.json there"),
