@@ -13,14 +13,16 @@ from specmeasure.api.comparisons import (
     compare_to_baseline,
     write_comparison,
 )
-from specmeasure.api.replays import (
+from specmeasure.api.replay_reports import (
     conclude_replay,
     read_costs,
+    write_replay_report,
+)
+from specmeasure.api.replays import (
     read_replay,
     replay_targets,
     resume_replay,
     start_replay,
-    write_replay_report,
 )
 from specmeasure.api.runs import (
     Look,

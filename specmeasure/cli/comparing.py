@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from specmeasure.api import comparisons, replays
+from specmeasure.api import comparisons, replay_reports, replays
 from specmeasure.brief.comparison import comparison_content
 from specmeasure.brief.regression import regression_content
 from specmeasure.brief.side_by_side import comparison_tables, regression_table
@@ -66,7 +66,7 @@ def compare_drafts(context: typer.Context, sources: list[str]) -> None:
             requests, folder, replace_replays=asked["force"], watchers=watchers
         )
     pages = [
-        replays.write_replay_report(replays.conclude_replay(trace, own), own)
+        replay_reports.write_replay_report(replay_reports.conclude_replay(trace, own), own)
         for own, trace in replayed.items()
     ]
     compare_folders(

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from specmeasure import api
-from specmeasure.api import replays
+from specmeasure.api import replay_reports, replays
 from specmeasure.brief.replay_console import replay_summary
 from specmeasure.cli import running
 from specmeasure.errors import UsageError
@@ -32,31 +32,31 @@ def replay(context: typer.Context) -> None:
             trace = replays.resume_replay(folder, asked["prompts"] or (), watchers=watchers)
     else:
         folder, trace = _start(context)
-    _conclude(context, folder, replays.conclude_replay(trace, folder, costs=costs))
+    _conclude(context, folder, replay_reports.conclude_replay(trace, folder, costs=costs))
 
 
 def render(context: typer.Context, folder: Path) -> None:
     """Conclude a finished replay again, under the policy and the costs that the options name."""
     trace = replays.read_replay(folder)
     stated = running.policy(context, trace.manifest.request.request.policy)
-    report = replays.conclude_replay(trace, folder, policy=stated, costs=_costs(context))
+    report = replay_reports.conclude_replay(trace, folder, policy=stated, costs=_costs(context))
     _conclude(context, folder, report)
 
 
 def _costs(context: typer.Context) -> CostTable | None:
     path: Path | None = context.params["costs"]
-    return None if path is None else replays.read_costs(path)
+    return None if path is None else replay_reports.read_costs(path)
 
 
-def _conclude(context: typer.Context, folder: Path, report: replays.ReplayReport) -> None:
+def _conclude(context: typer.Context, folder: Path, report: replay_reports.ReplayReport) -> None:
     """Write the page, print the result; exit by the verdict with --check."""
     asked = context.params
-    page = replays.write_replay_report(report, folder)
+    page = replay_reports.write_replay_report(report, folder)
     if asked["as_json"]:
-        print(replays.replay_as_json(report))
+        print(replay_reports.replay_as_json(report))
     else:
         console = running.wide_console()
-        console.print(replay_summary(replays.content_of(report)))
+        console.print(replay_summary(replay_reports.content_of(report)))
         console.print(f"Page: {page}", soft_wrap=True, highlight=False)
     if asked["check"]:
         raise typer.Exit(running.EXIT_BY_VERDICT[report.verdict])

@@ -12,7 +12,8 @@ import pytest
 from specmeasure import demo
 from specmeasure.api import replays as api_replays
 from specmeasure.api.arms import plan_candidates
-from specmeasure.api.replays import conclude_replay, read_replay, resume_replay, start_replay
+from specmeasure.api.replay_reports import conclude_replay
+from specmeasure.api.replays import read_replay, resume_replay, start_replay
 from specmeasure.corpus import load_corpus
 from specmeasure.decode.batch import Generated
 from specmeasure.decode.teacher import Finished, Scored
