@@ -29,9 +29,7 @@ def compare(context: typer.Context) -> None:
         raise UsageError("--fail-if-lower needs --baseline OLD_RUN.")
     if not (sources and all(map(replays.is_recorded, folders))):
         if old is not None:
-            raise UsageError(
-                "--baseline compares run folders: specmeasure compare RUN_DIR --baseline …"
-            )
+            raise UsageError("--baseline takes run folders: compare NEW_RUN --baseline OLD_RUN.")
         compare_drafts(context, sources)
         return
     running.refuse_beside(context, "comparing recorded runs", WITH_FOLDERS)
