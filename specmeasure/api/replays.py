@@ -1,8 +1,9 @@
 """Replays: every K and every candidate from one recording, then real runs of the best.
 
-request = ReplayRequest(request=Request(plan=plan, sources=("prompts/",)), num_confirmed=2)
-trace = start_replay(request, Path("reports/mine"))
-report = conclude_replay(trace, Path("reports/mine"))
+    request = ReplayRequest(request=Request(plan=plan, sources=("prompts/",)), num_confirmed=2)
+    trace = start_replay(request, Path("reports/mine"))
+
+``replay_reports`` reads what was recorded to its conclusion.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,6 @@ Answers are padded on the left, with a mask and explicit positions; finished seq
 the right, where causal attention never sees the padding. Logits exist for one chunk at a time.
 """
 
-import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -264,9 +263,8 @@ def forward_batch(
     **padding: Tensor,
 ) -> Read:
     """One pass of all sequences; arguments that a model does not know are left out."""
-    accepted = inspect.signature(model.model.forward).parameters
-    known: dict[str, Any] = {name: one for name, one in padding.items() if name in accepted}
-    if num_kept is not None and "logits_to_keep" in accepted:
+    known: dict[str, Any] = {name: one for name, one in padding.items() if name in model.arguments}
+    if num_kept is not None and "logits_to_keep" in model.arguments:
         known["logits_to_keep"] = num_kept
     output = model.model(
         input_ids=ids,

@@ -41,8 +41,8 @@ class CachedCausalLM:
         self.model = model
         self.vocab_size = vocab_size
         self.rollback_kind = rollback_kind(model)
-        accepts = inspect.signature(model.forward).parameters
-        self._last_row_only = {"logits_to_keep": 1} if "logits_to_keep" in accepts else {}
+        self.arguments = frozenset(inspect.signature(model.forward).parameters)  # of its forward
+        self._last_row_only = {"logits_to_keep": 1} if "logits_to_keep" in self.arguments else {}
         self._rolls_back = False
         self._cache = self._new_cache()
         self._snapshot: Cache | None = None

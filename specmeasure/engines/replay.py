@@ -3,6 +3,8 @@
 One draft is in memory at a time. The recorder decides what to do in which order.
 """
 
+import resource
+import sys
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -200,8 +202,12 @@ class ReplayEngine:
         )
 
     def peak_memory_bytes(self) -> int:
-        """Of the device, or resident now."""
-        return peak_memory_bytes(self.loaded.target.device)
+        """The device allocator's peak, or the most that this process ever had resident."""
+        device = self.loaded.target.device
+        if device.type == "cuda":
+            return peak_memory_bytes(device)
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return int(most if sys.platform == "darwin" else most * 1024)  # Linux counts KiB
 
     def _drafter(self, arm: Arm) -> Drafter:
         reader = None
