@@ -9,7 +9,7 @@ demo: $(INSTALLED)
 	$(BIN)/specmeasure run prompts/ --out reports/demo --force
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/loop.py

@@ -30,6 +30,7 @@ from specmeasure.records.plan import (
 from specmeasure.records.trace import (
     Audit,
     BlockRecord,
+    Checks,
     CorpusFacts,
     Environment,
     FinishReason,
@@ -186,7 +187,6 @@ class FakeEngine:
         return Audit(
             num_checked_tokens=len(token_ids),
             suspects=tuple(SuspectToken(index=i, delta=1.5, noise=0.25) for i in wrong),
-            baseline_divergence=None,
         )
 
     def _fail_if_asked(self, context: tuple[int, ...], arm: Arm) -> None:
@@ -253,9 +253,9 @@ class MemoryJournal:
         assert trial.key not in self.trials
         self.trials[trial.key] = trial
 
-    def add_audits(self, audits: Mapping[TrialKey, Audit]) -> None:
-        for key, audit in audits.items():
-            self.trials[key] = replace(self.trials[key], audit=audit)
+    def add_checks(self, checks: Mapping[TrialKey, Checks]) -> None:
+        for key, found in checks.items():
+            self.trials[key] = replace(self.trials[key], checks=found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,9 +45,7 @@ def audit_greedy(
             if delta > 0:
                 noise = float((logits - in_one_pass).nan_to_num().abs().max())
                 suspects.append(SuspectToken(index=place, delta=delta, noise=noise))
-    return Audit(
-        num_checked_tokens=len(token_ids), suspects=tuple(suspects), baseline_divergence=None
-    )
+    return Audit(num_checked_tokens=len(token_ids), suspects=tuple(suspects))
 
 
 def _answer_logits(

@@ -35,9 +35,7 @@ def losslessness(trials: Sequence[TrialRecord]) -> Losslessness | Unmeasured:
         num_near_tie=len(audited) - num_identical - len(divergent),
         num_divergent=len(divergent),
         num_checked_tokens=sum(audit.num_checked_tokens for _, audit in audited),
-        num_differing_from_baseline=sum(
-            audit.baseline_divergence is not None for _, audit in audited
-        ),
+        num_differing_from_baseline=sum(audit.divergence is not None for _, audit in audited),
         worst_delta=worst.delta if worst else None,
         worst_noise=worst.noise if worst else None,
         divergent_prompts=tuple(

@@ -19,6 +19,10 @@ class Policy:
     min_decode_speedup: float = 1.10  # the lower bound must reach it
     min_slice_speedup: float = 1.00  # no slice's upper bound may lie below it
     max_divergent_trials: int = 0
+    max_chance: float = 0.001  # sampled tokens less likely than this under the target are NO_GO
+    max_drift_nats: float = 0.01  # of a lossy arm, per token
+    max_changed_share: float = 0.01  # of a lossy arm's tokens
+    max_accuracy_loss: float = 0.02  # where answers are graded; a share of answers
     max_memory_bytes: int | None = None  # weights and cache of the arm; None: no limit
     min_prompts: int = 20
     max_noise: float = 0.02  # A/A may not exclude 1 ± this

@@ -29,6 +29,35 @@ Estimate = Interval | Unmeasured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiles:
+    """What a user waits, over requests; intervals over prompts."""
+
+    p50: Estimate
+    p95: Estimate
+    p99: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearTie:
+    """A token whose rival scored within rounding noise."""
+
+    place: str  # "prompt, turn 1, token 17"
+    delta: float  # logits
+    noise: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstDivergence:
+    """Where an arm's answer first left the baseline's."""
+
+    place: str  # "prompt, turn 1, token 17"
+    token_id: int | None  # None: the answer ended there
+    baseline_token_id: int | None
+    gap: float | None  # logits between the two; None: an answer ended
+    noise: float | None  # at the same place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Losslessness:
     """The greedy audit of one arm, counted in trials and tokens."""
 
@@ -41,7 +70,91 @@ class Losslessness:
     worst_delta: float | None  # logits; of divergent trials, or else of near-ties; None: no suspect
     worst_noise: float | None  # at the same token
     divergent_prompts: tuple[str, ...]  # "prompt/turn at token i", at most 10
-    num_sampled: int = 0  # answers that were drawn by chance and cannot be audited one by one
+    near_ties: tuple[NearTie, ...] = ()  # largest first, at most 10
+    first_divergences: tuple[FirstDivergence, ...] = ()  # likewise by gap
+    num_sampled: int = 0  # answers that were drawn by chance: see SampledLosslessness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledLosslessness:
+    """Do an arm's sampled tokens follow the target's own distribution?
+
+    Each test is exact given the text before each token, so tokens count one by one. ``p_value`` is
+    the smallest of the tests', corrected for their number (Holm); small is bad.
+    """
+
+    num_trials: int
+    num_tokens: int
+    num_impossible: int  # tokens without a chance under the target
+    p_uniform: float  # randomised PIT against the uniform (Kolmogorov-Smirnov)
+    p_baseline: float | None  # against the baseline arm's PIT; None: there is none
+    p_surprise: float  # mean of −log p against the target's entropy
+    p_pull: float | None  # towards the draft, one-sided; None: no draft's law is known
+    p_value: float
+    excess_nats: float  # per token, of surprise; 0 in expectation
+    pull_share: float | None  # ε̂: the share of the draft's law in the emitted tokens; 0 if lossless
+    detectable_share: float | None  # ε found with a chance of 80 % by so many tokens
+    detectable_acceptance: float | None  # the same as acceptance beyond the lossless rule's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """How far a lossy arm's tokens are from the target's own."""
+
+    num_tokens: int
+    nats_per_token: Estimate  # greedy: log p of the best token − of the emitted; else surprise
+    changed_share: Estimate  # of tokens that greedy decoding would not have picked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Graded answers of an arm beside the baseline's to the same prompts."""
+
+    check: str  # exact, contains, number, python-tests
+    num_answers: int
+    baseline: Estimate  # share of right answers
+    arm: Estimate
+    difference: Estimate  # arm − baseline, paired by prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedStep:
+    """A lasting change of the machine's pace, in every arm alike."""
+
+    cycle: int  # the first at the new pace, from 0
+    ratio: float  # new seconds per token / old; above 1 the machine became slower
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlier:
+    """A trial whose pace is not explained by its arm, its cycle or its acceptance."""
+
+    place: str  # "prompt, turn 1, draft k=4"
+    ratio: float  # its seconds per pass / what its arm and cycle make usual
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steadiness:
+    """How the machine's pace went over the run; nothing is removed for it.
+
+    A cycle is one prompt's turn in one repeat: all arms back to back.
+    """
+
+    pace: tuple[float, ...]  # by cycle in order of time: median over arms, 1 is the run's median
+    steps: tuple[SpeedStep, ...]
+    outliers: tuple[Outlier, ...]  # largest first, at most 10
+    num_outliers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """The look at which a sequential run stopped, and what its intervals paid for looking."""
+
+    look: int  # from 1
+    num_looks: int  # planned
+    num_prompts: int  # at this look
+    max_prompts: int  # at the last
+    level: float  # of every interval at this look (Lan–DeMets, O'Brien–Fleming spending)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +202,11 @@ class ArmEstimates:
     ttft_s: Estimate  # median over prompts of the mean over their trials
     tpot_s: Estimate  # Σ decode seconds / Σ (tokens − 1)
     memory_bytes: int | None  # weights and the largest cache of a trial
+    ttft_quantiles: Quantiles | Unmeasured | None = None  # seconds
+    tpot_quantiles: Quantiles | Unmeasured | None = None  # seconds, a request's own mean
+    end_to_end_quantiles: Quantiles | Unmeasured | None = None  # seconds
+    sampled_losslessness: SampledLosslessness | Unmeasured | None = None  # None: nothing sampled
+    accuracy: Accuracy | Unmeasured | None = None  # None: answers were not graded
     # None for baseline arms:
     extra_memory_bytes: int | None = None
     draft_acceptance_rate: Estimate | None = None
@@ -103,6 +221,7 @@ class ArmEstimates:
     share_slower: Estimate | None = None  # of prompts, decode time above the baseline's
     slices: tuple[SliceEstimates, ...] = ()
     losslessness: Losslessness | Unmeasured | None = None
+    drift: Drift | Unmeasured | None = None  # of lossy arms
     costs: Costs | Unmeasured | None = None
 
 
@@ -116,5 +235,7 @@ class Estimates:
     noise_floor: Estimate  # baseline over baseline A/A decode time; 1.00 on a quiet machine
     baseline: ArmEstimates
     arms: tuple[ArmEstimates, ...]  # speculative arms
+    steadiness: Steadiness | Unmeasured | None = None
+    stopping: Stopping | None = None  # None: a run of a fixed size
     num_resamples: int  # of the medians
     seed: int

@@ -24,6 +24,22 @@ class DraftSampling(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypicalAcceptance:
+    """A lossy rule: keep a draft that the target finds likely enough, whatever the draft's law.
+
+    Keep x if target_probs(x) > min(epsilon, delta · exp(−entropy)) (Cai et al. 2024,
+    arXiv:2401.10774, section 3.3.1).
+    """
+
+    epsilon: float = 0.09
+    delta: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not (0 < self.epsilon < 1 and self.delta > 0):
+            raise ValueError(f"epsilon {self.epsilon} is not in (0, 1), or delta is not above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
     """One way of decoding."""
 
@@ -35,6 +51,7 @@ class Arm:
     exit_layer: int | None = None  # early-exit arms: the target's first layers that draft
     max_ngram: int | None = None  # n-gram arms: longest and shortest suffix looked up
     min_ngram: int | None = None
+    lossy: TypicalAcceptance | None = None  # None: verification keeps the target's distribution
 
     def __post_init__(self) -> None:
         if (self.method is Method.BASELINE) != (self.num_speculative_tokens == 0):
@@ -46,6 +63,8 @@ class Arm:
             raise ValueError(f"arm {self.name!r}: exactly the n-gram arms have n-gram sizes")
         if (self.method is Method.EARLY_EXIT) != (self.exit_layer is not None):
             raise ValueError(f"arm {self.name!r}: exactly the early-exit arms have an exit layer")
+        if self.lossy and self.is_baseline:
+            raise ValueError(f"arm {self.name!r}: a baseline verifies nothing")
 
     @property
     def is_baseline(self) -> bool:
@@ -128,6 +147,15 @@ class ModelOptions:
     trust_remote_code: bool = False
 
 
+class AnswerCheck(StrEnum):
+    """How an answer is compared with a prompt's references."""
+
+    EXACT = "exact"  # the same text, but for white space at its ends
+    CONTAINS = "contains"  # a reference stands in the answer
+    NUMBER = "number"  # the last number is the reference's
+    PYTHON_TESTS = "python-tests"  # the reference's assertions pass when run after the answer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything that fixes a run but the prompts."""
@@ -141,6 +169,7 @@ class Plan:
     ignore_eos: bool = False
     use_asked_sampling: bool = True  # rows that ask for a temperature, a stop, … get it
     include_text: bool = False
+    answer_check: AnswerCheck | None = None  # None: answers are not graded
     options: ModelOptions = ModelOptions()
 
     def __post_init__(self) -> None:

@@ -70,12 +70,87 @@ class SuspectToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """Where an answer first leaves the baseline arm's, and how close the two tokens were there."""
+
+    index: int  # place in the emitted tokens, from 0
+    token_id: int | None  # None: this answer ends before that place
+    baseline_token_id: int | None  # likewise
+    gap: float | None  # logits between the two tokens, in one pass; None: one of them is missing
+    noise: float | None  # largest difference at this place between one-row and prefill logits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     """The teacher-forced check of one greedy trial; classification comes later."""
 
     num_checked_tokens: int
     suspects: tuple[SuspectToken, ...]  # delta > 0 only; empty means identical
-    baseline_divergence: int | None  # first index that differs from the baseline arm; None: equal
+    divergence: Divergence | None = None  # from the baseline arm's answer; None: equal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A sum over tokens whose mean is 0 if they follow the target's own distribution.
+
+    Given the text before it, a token's score has a known mean and variance under the target; what
+    is kept is the sum of what exceeded the mean, and the sum of the variances.
+    """
+
+    excess: float
+    variance: float
+
+    def __add__(self, other: "Score") -> "Score":
+        return Score(excess=self.excess + other.excess, variance=self.variance + other.variance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """How far the tokens lean towards the draft, where a draft was judged.
+
+    ``score`` sums min(draft_probs / target_probs, cap) of the emitted tokens beyond its mean under
+    the target. Were a share ε of the target's law replaced by the draft's, the sum would be
+    ε · ``shift`` on average.
+    """
+
+    score: Score
+    shift: float  # Σ (mean of the score under the draft − under the target)
+    num_judged: int
+    total_variation: float  # Σ over judged drafts of the distance between the two laws
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledAudit:
+    """The teacher-forced check of one sampled trial against the target's own distribution.
+
+    ``pit`` are randomised probability integral transforms, one a token, each uniform on [0, 1] and
+    independent of the others if the tokens follow the target. They tell no text.
+    """
+
+    pit: tuple[float, ...]
+    num_impossible: int  # tokens that the target gives no chance at these sampling settings
+    surprise: Score  # of −log target_probs, in nats
+    pull: Pull | None = None  # None: the arm has no drafts whose law is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenProbs:
+    """Chances of emitted and of rejected tokens, kept with --include-text only, for a viewer."""
+
+    target: tuple[float, ...]  # of each emitted token
+    draft: tuple[float, ...] | None  # of the same tokens; None without a draft whose law is known
+    rejected_target: tuple[float | None, ...] = ()  # by block: of the first rejected draft
+    rejected_draft: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """Everything that is found out about a finished trial after its time was taken."""
+
+    audit: Audit | None = None  # of a greedy trial
+    sampled_audit: SampledAudit | None = None  # of a sampled one
+    is_correct: bool | None = None  # None: the prompt has no reference, or answers are not checked
+    token_probs: TokenProbs | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +193,20 @@ class TrialRecord:
     model_bytes: int | None = None
     cache_bytes: int | None = None
     peak_memory_bytes: int | None = None
-    audit: Audit | None = None  # None: not a greedy trial, or it failed
+    checks: Checks | None = None  # None: it failed, or its checks did
     blocks: tuple[BlockRecord, ...] = ()
 
     @property
     def failed(self) -> bool:
         return self.error is not None
+
+    @property
+    def audit(self) -> Audit | None:
+        return self.checks.audit if self.checks else None
+
+    @property
+    def sampled_audit(self) -> SampledAudit | None:
+        return self.checks.sampled_audit if self.checks else None
 
     @property
     def category(self) -> str:
@@ -171,6 +254,14 @@ class CorpusFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One of the moments at which a sequential run may stop, fixed before it began."""
+
+    num_prompts: int  # recorded by then
+    num_trials: int  # planned for them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything needed to understand, resume or repeat a run."""
 
@@ -183,6 +274,7 @@ class Manifest:
     models: tuple[ModelFacts, ...]  # target first
     num_planned_trials: int
     policy: Policy  # as stated before the run
+    looks: tuple[Look, ...] = ()  # of a run that stops when it is decided; the last is the most
     warnings: tuple[str, ...] = ()
 
 

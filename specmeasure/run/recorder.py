@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -16,7 +17,7 @@ from specmeasure.engines.engine import Engine
 from specmeasure.errors import OutOfMemory, SpecmeasureError, UnreadableCorpus
 from specmeasure.records.corpus import Prompt
 from specmeasure.records.plan import Arm, DecodeSettings, Plan, TrialKey
-from specmeasure.records.trace import Audit, Observation, TrialRecord
+from specmeasure.records.trace import Audit, Checks, Divergence, Observation, TrialRecord
 from specmeasure.run.schedule import group_order
 
 T = TypeVar("T")
@@ -28,8 +29,8 @@ class Journal(Protocol):
     def add_trial(self, trial: TrialRecord) -> None:
         """Keep one finished trial."""
 
-    def add_audits(self, audits: Mapping[TrialKey, Audit]) -> None:
-        """Keep the audits of one turn's trials."""
+    def add_checks(self, checks: Mapping[TrialKey, Checks]) -> None:
+        """Keep the checks of one turn's trials."""
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class Recorder:
             self.on_trial(key)
         audits = group.audits() if self._settings(group.prompt).sampling.is_greedy else {}
         if audits:
-            self.journal.add_audits(audits)
+            self.journal.add_checks(audits)
         return group.reply() if group.turn + 1 < len(group.prompt.turns) else None
 
     def _is_open(self, prompt: Prompt, turn: int) -> bool:
@@ -130,7 +131,7 @@ class _Turn:
             error=seen.reason,
         )
 
-    def audits(self) -> dict[TrialKey, Audit]:
+    def audits(self) -> dict[TrialKey, Checks]:
         """One audit per answered trial that has none yet; equal answers share the passes."""
         recorded = self._recorder.recorded
         keys = [*self._answers, *(k for k in self._earlier_keys() if recorded[k].audit is None)]
@@ -148,8 +149,9 @@ class _Turn:
                 seen[answer] = self._unless_it_fails(partial(self._audit, answer))
             audit = seen[answer]
             if isinstance(audit, Audit):
-                difference = _first_difference(answer, baseline)
-                audits[key] = replace(audit, baseline_divergence=difference)
+                audits[key] = Checks(
+                    audit=replace(audit, divergence=_first_difference(answer, baseline))
+                )
         return audits
 
     def reply(self) -> str | None:
@@ -299,9 +301,11 @@ def _place(error: Exception) -> str:
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no place"
 
 
-def _first_difference(answer: tuple[int, ...], baseline: tuple[int, ...]) -> int | None:
-    if answer == baseline:
-        return None
-    pairs = zip(answer, baseline, strict=False)
-    same = next((i for i, (one, other) in enumerate(pairs) if one != other), None)
-    return same if same is not None else min(len(answer), len(baseline))
+def _first_difference(answer: tuple[int, ...], baseline: tuple[int, ...]) -> Divergence | None:
+    pairs = zip_longest(answer, baseline)
+    for index, (token, other) in enumerate(pairs):
+        if token != other:
+            return Divergence(
+                index=index, token_id=token, baseline_token_id=other, gap=None, noise=None
+            )
+    return None

@@ -21,22 +21,22 @@ import msgspec
 
 from specmeasure.errors import UnreadableTrace, UsageError
 from specmeasure.records.plan import TrialKey
-from specmeasure.records.trace import Audit, Manifest, Trace, TrialRecord
+from specmeasure.records.trace import Checks, Manifest, Trace, TrialRecord
 from specmeasure.trace import tables
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST, JOURNAL, SEAL = "manifest.json", "journal.jsonl", "sealed.json"
 
 
 class _Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """One journal line: a trial, or the audits of one turn."""
+    """One journal line: a trial, or the checks of one turn's trials."""
 
     trial: TrialRecord | None = None
-    audits: tuple[tuple[TrialKey, Audit], ...] | None = None
+    checks: tuple[tuple[TrialKey, Checks], ...] | None = None
 
     def __post_init__(self) -> None:
-        if (self.trial is None) == (self.audits is None):
-            raise ValueError("a line holds a trial or audits")
+        if (self.trial is None) == (self.checks is None):
+            raise ValueError("a line holds a trial or checks")
 
 
 class _Seal(msgspec.Struct):
@@ -80,9 +80,9 @@ class Journal:
         """Keep one finished trial."""
         self._append(_Line(trial=trial))
 
-    def add_audits(self, audits: Mapping[TrialKey, Audit]) -> None:
-        """Keep the audits of one turn."""
-        self._append(_Line(audits=tuple(audits.items())))
+    def add_checks(self, checks: Mapping[TrialKey, Checks]) -> None:
+        """Keep the checks of one turn's trials."""
+        self._append(_Line(checks=tuple(checks.items())))
 
     def _append(self, line: _Line) -> None:
         self._file.write(msgspec.json.encode(line) + b"\n")
@@ -185,7 +185,7 @@ def plain(record: Any) -> bytes:
 
 
 def _read_journal(path: Path) -> list[TrialRecord]:
-    """Trials in order with their audits; a torn last line is as if never written."""
+    """Trials in order with their checks; a torn last line is as if never written."""
     trials: dict[TrialKey, TrialRecord] = {}
     for number, line in _whole_lines(path):
         try:
@@ -196,10 +196,10 @@ def _read_journal(path: Path) -> list[TrialRecord]:
             if entry.trial.key in trials:
                 raise UnreadableTrace(f"{path}:{number}: trial {entry.trial.key} stands twice.")
             trials[entry.trial.key] = entry.trial
-        for key, audit in entry.audits or ():
+        for key, found in entry.checks or ():
             if key not in trials:
-                raise UnreadableTrace(f"{path}:{number}: audit of an unknown trial {key}.")
-            trials[key] = replace(trials[key], audit=audit)
+                raise UnreadableTrace(f"{path}:{number}: check of an unknown trial {key}.")
+            trials[key] = replace(trials[key], checks=found)
     return list(trials.values())
 
 

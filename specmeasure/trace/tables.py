@@ -14,6 +14,65 @@ from specmeasure.records.trace import TrialRecord
 
 TRIALS, BLOCKS = "trials.parquet", "blocks.parquet"
 IDS = pa.list_(pa.int32())
+FLOATS = pa.list_(pa.float64())
+SCORE = pa.struct([("excess", pa.float64()), ("variance", pa.float64())])
+AUDIT = pa.struct(
+    [
+        ("num_checked_tokens", pa.int32()),
+        (
+            "suspects",
+            pa.list_(
+                pa.struct([("index", pa.int32()), ("delta", pa.float64()), ("noise", pa.float64())])
+            ),
+        ),
+        (
+            "divergence",
+            pa.struct(
+                [
+                    ("index", pa.int32()),
+                    ("token_id", pa.int32()),
+                    ("baseline_token_id", pa.int32()),
+                    ("gap", pa.float64()),
+                    ("noise", pa.float64()),
+                ]
+            ),
+        ),
+    ]
+)
+SAMPLED_AUDIT = pa.struct(
+    [
+        ("pit", FLOATS),
+        ("num_impossible", pa.int32()),
+        ("surprise", SCORE),
+        (
+            "pull",
+            pa.struct(
+                [
+                    ("score", SCORE),
+                    ("shift", pa.float64()),
+                    ("num_judged", pa.int32()),
+                    ("total_variation", pa.float64()),
+                ]
+            ),
+        ),
+    ]
+)
+TOKEN_PROBS = pa.struct(
+    [
+        ("target", FLOATS),
+        ("draft", FLOATS),
+        ("rejected_target", FLOATS),
+        ("rejected_draft", FLOATS),
+    ]
+)
+CHECKS = pa.struct(
+    [
+        ("audit", AUDIT),
+        ("sampled_audit", SAMPLED_AUDIT),
+        ("is_correct", pa.bool_()),
+        ("token_probs", TOKEN_PROBS),
+    ]
+)
 TRIAL_SCHEMA = pa.schema(
     [
         pa.field("prompt_id", pa.string(), nullable=False),
@@ -45,27 +104,7 @@ TRIAL_SCHEMA = pa.schema(
         ("model_bytes", pa.int64()),
         ("cache_bytes", pa.int64()),
         ("peak_memory_bytes", pa.int64()),
-        (
-            "audit",
-            pa.struct(
-                [
-                    ("num_checked_tokens", pa.int32()),
-                    (
-                        "suspects",
-                        pa.list_(
-                            pa.struct(
-                                [
-                                    ("index", pa.int32()),
-                                    ("delta", pa.float64()),
-                                    ("noise", pa.float64()),
-                                ]
-                            )
-                        ),
-                    ),
-                    ("baseline_divergence", pa.int32()),
-                ]
-            ),
-        ),
+        ("checks", CHECKS),
     ]
 )
 BLOCK_SCHEMA = pa.schema(

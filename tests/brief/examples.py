@@ -35,7 +35,9 @@ from specmeasure.records.plan import (
 from specmeasure.records.trace import (
     Audit,
     BlockRecord,
+    Checks,
     CorpusFacts,
+    Divergence,
     Environment,
     FinishReason,
     Manifest,
@@ -498,10 +500,14 @@ def trial(*, with_text: bool, arm: str = "draft k=4") -> TrialRecord:
         finish_reason=FinishReason.EOS,
         ttft_s=0.0182,
         decode_s=0.0613,
-        audit=Audit(
-            num_checked_tokens=9,
-            suspects=(SuspectToken(index=3, delta=2e-5, noise=3e-5),),
-            baseline_divergence=3,
+        checks=Checks(
+            audit=Audit(
+                num_checked_tokens=9,
+                suspects=(SuspectToken(index=3, delta=2e-5, noise=3e-5),),
+                divergence=Divergence(
+                    index=3, token_id=6, baseline_token_id=5, gap=2e-5, noise=3e-5
+                ),
+            )
         ),
         blocks=blocks,
     )

@@ -63,7 +63,7 @@ def test_every_planned_trial_is_there_once_and_audited(finished: Path):
     assert planned == len(rows) == len(keys)
     assert {None} == {row["error"] for row in rows}
     assert {()} == {tuple(row["audit"]["suspects"]) for row in rows}
-    assert {None} == {row["audit"]["baseline_divergence"] for row in rows}
+    assert {None} == {row["checks"]["audit"]["divergence"] for row in rows}
 
 
 def test_all_arms_emit_the_same_tokens(finished: Path):

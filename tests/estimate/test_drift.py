@@ -5,10 +5,11 @@ import pytest
 from specmeasure.estimate.drift import is_near_tie, losslessness
 from specmeasure.records.estimates import Losslessness, Unmeasured
 from specmeasure.records.plan import GREEDY, Sampling
-from specmeasure.records.trace import Audit, SuspectToken
+from specmeasure.records.trace import Audit, Checks, Divergence, SuspectToken
 from tests.fakes import make_block, make_trial
 
 NEAR_TIE = SuspectToken(index=3, delta=0.5, noise=0.25)
+LEFT_AT_3 = Divergence(index=3, token_id=7, baseline_token_id=8, gap=0.5, noise=0.25)
 DIVERGENT = SuspectToken(index=5, delta=0.75, noise=0.25)
 
 
@@ -16,9 +17,9 @@ def judge(trials, sampling=GREEDY):
     return losslessness([replace(trial, sampling=sampling) for trial in trials])
 
 
-def audited(prompt_id, *suspects, baseline_divergence=None):
-    audit = Audit(num_checked_tokens=10, suspects=suspects, baseline_divergence=baseline_divergence)
-    return make_trial(prompt_id, make_block(4, 4), audit=audit)
+def audited(prompt_id, *suspects, divergence=None):
+    audit = Audit(num_checked_tokens=10, suspects=suspects, divergence=divergence)
+    return make_trial(prompt_id, make_block(4, 4), checks=Checks(audit=audit))
 
 
 @pytest.mark.parametrize(
@@ -36,9 +37,9 @@ def test_trials_are_classified():
         [
             audited("a"),
             audited("b"),
-            audited("c", NEAR_TIE, baseline_divergence=3),
-            audited("d", NEAR_TIE, DIVERGENT, baseline_divergence=3),
-            audited("e", DIVERGENT, baseline_divergence=5),
+            audited("c", NEAR_TIE, divergence=LEFT_AT_3),
+            audited("d", NEAR_TIE, DIVERGENT, divergence=LEFT_AT_3),
+            audited("e", DIVERGENT, divergence=replace(LEFT_AT_3, index=5)),
         ]
     )
 
@@ -84,14 +85,14 @@ def test_ten_divergences_are_listed():
 
 def test_unaudited_is_unmeasured():
     """Sampled answers have no audit: losslessness is not measured, which is not lossless."""
-    found = judge([replace(audited("a"), audit=None)], Sampling(temperature=1.0))
+    found = judge([replace(audited("a"), checks=None)], Sampling(temperature=1.0))
 
     assert isinstance(found, Unmeasured)
 
 
 def test_lost_audits_are_not_identical():
     """A greedy run that lost its audits has audited nothing; it has not shown anything."""
-    found = judge([replace(audited("a"), audit=None)])
+    found = judge([replace(audited("a"), checks=None)])
 
     assert isinstance(found, Losslessness)
     assert (0, 0) == (found.num_trials, found.num_identical)

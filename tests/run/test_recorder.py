@@ -254,8 +254,8 @@ def test_an_audit_names_the_first_difference_from_the_baseline():
 
     (wrong,) = of_arm(trials, "draft k=4")
     (right,) = of_arm(trials, "baseline A/A")
-    assert (0, 0) == (wrong.audit.baseline_divergence, wrong.audit.suspects[0].index)
-    assert (None, ()) == (right.audit.baseline_divergence, right.audit.suspects)
+    assert (0, 0) == (wrong.audit.divergence.index, wrong.audit.suspects[0].index)
+    assert (None, ()) == (right.audit.divergence, right.audit.suspects)
 
 
 def test_sampled_answers_are_not_audited():

@@ -33,7 +33,7 @@ def whole_run(plan, prompts):
 
 
 def unaudited(trials):
-    return [replace(trial, audit=None) for trial in trials]
+    return [replace(trial, checks=None) for trial in trials]
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), SAMPLED])

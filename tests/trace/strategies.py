@@ -6,8 +6,14 @@ from specmeasure.records.plan import Sampling, TrialKey
 from specmeasure.records.trace import (
     Audit,
     BlockRecord,
+    Checks,
+    Divergence,
     FinishReason,
+    Pull,
+    SampledAudit,
+    Score,
     SuspectToken,
+    TokenProbs,
     TrialRecord,
 )
 
@@ -32,7 +38,40 @@ audits = st.builds(
     suspects=st.lists(
         st.builds(SuspectToken, index=counts, delta=seconds, noise=seconds), max_size=2
     ).map(tuple),
-    baseline_divergence=st.none() | counts,
+    divergence=st.none()
+    | st.builds(
+        Divergence,
+        index=counts,
+        token_id=st.none() | counts,
+        baseline_token_id=st.none() | counts,
+        gap=st.none() | seconds,
+        noise=st.none() | seconds,
+    ),
+)
+scores = st.builds(Score, excess=seconds, variance=seconds)
+sampled_audits = st.builds(
+    SampledAudit,
+    pit=st.lists(st.floats(0, 1), max_size=3).map(tuple),
+    num_impossible=counts,
+    surprise=scores,
+    pull=st.none()
+    | st.builds(Pull, score=scores, shift=seconds, num_judged=counts, total_variation=seconds),
+)
+probs = st.lists(st.floats(0, 1), max_size=3).map(tuple)
+maybe_probs = st.lists(st.none() | st.floats(0, 1), max_size=3).map(tuple)
+checks = st.builds(
+    Checks,
+    audit=st.none() | audits,
+    sampled_audit=st.none() | sampled_audits,
+    is_correct=st.none() | st.booleans(),
+    token_probs=st.none()
+    | st.builds(
+        TokenProbs,
+        target=probs,
+        draft=st.none() | probs,
+        rejected_target=maybe_probs,
+        rejected_draft=maybe_probs,
+    ),
 )
 
 
@@ -79,7 +118,7 @@ answered_trials = st.builds(
     model_bytes=sizes,
     cache_bytes=st.none() | sizes,
     peak_memory_bytes=st.none() | sizes,
-    audit=st.none() | audits,
+    checks=st.none() | checks,
     blocks=st.lists(blocks(), max_size=3).map(tuple),
 )
 runs = st.lists(failed_trials | answered_trials, max_size=4, unique_by=lambda trial: trial.key).map(

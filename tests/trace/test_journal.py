@@ -29,7 +29,7 @@ def small_run():
 
 @pytest.fixture
 def folder(tmp_path):
-    """A finished journal of one prompt and two arms: two trials and a line of audits."""
+    """A finished journal of one prompt and two arms: two trials and a line of checks."""
     record_into(tmp_path, *small_run())
     return tmp_path
 
@@ -38,7 +38,7 @@ def test_every_trial_and_turn_is_a_line(folder):
     """Trials stand in the order they ran, their turn's audits behind them."""
     lines = [json.loads(line) for line in (folder / store.JOURNAL).read_bytes().splitlines()]
 
-    assert ["trial", "trial", "audits"] == [next(iter(line)) for line in lines]
+    assert ["trial", "trial", "checks"] == [next(iter(line)) for line in lines]
 
 
 def test_every_prefix_can_be_read(folder):
@@ -51,7 +51,7 @@ def test_every_prefix_can_be_read(folder):
         trials = store.read_trace(folder).trials
 
         assert content[:cut].count(b"\n") == len(trials)
-        assert tuple(replace(trial, audit=None) for trial in whole[: len(trials)]) == trials
+        assert tuple(replace(trial, checks=None) for trial in whole[: len(trials)]) == trials
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_an_audit_needs_its_trial(folder):
     lines = (folder / store.JOURNAL).read_bytes().splitlines(keepends=True)
     (folder / store.JOURNAL).write_bytes(b"".join(lines[1:]))
 
-    with pytest.raises(UnreadableTrace, match=r"journal.jsonl:2: audit of an unknown trial"):
+    with pytest.raises(UnreadableTrace, match=r"journal.jsonl:2: check of an unknown trial"):
         store.read_trace(folder)
 
 

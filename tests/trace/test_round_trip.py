@@ -23,9 +23,9 @@ def test_records_survive_journal_and_seal(trials):
         store.create_run(folder, make_manifest(make_plan(), []))
         with store.Journal(folder) as journal:
             for trial in trials:
-                journal.add_trial(replace(trial, audit=None))
-                if trial.audit is not None:
-                    journal.add_audits({trial.key: trial.audit})
+                journal.add_trial(replace(trial, checks=None))
+                if trial.checks is not None:
+                    journal.add_checks({trial.key: trial.checks})
         running = store.read_trace(folder)
         store.seal_run(folder)
         sealed = store.read_trace(folder)
