@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench calibrate clean
 
 demo: $(INSTALLED)
 	$(BIN)/specmeasure run prompts/ --out reports/demo --force
@@ -13,6 +13,10 @@ test: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/loop.py
+
+# Simulates the statistics again and rewrites docs/calibration.md.
+calibrate: $(INSTALLED)
+	$(BIN)/python -m calibration
 
 # torch comes first, by its exact version, so that no other build of it is looked for.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -2,7 +2,7 @@
 
     SpecmeasureError
     ├── UsageError                 the request itself cannot be carried out (exit code 2)
-    │   ├── UnreadableCorpus       a prompt file that cannot be understood
+    │   ├── UnreadableCorpus       prompts or answers in a file that cannot be understood
     │   ├── UnusablePolicy         a policy file with an unknown rule or a wrong value
     │   ├── UnusablePlan           a plan file with an unknown field or a wrong value
     │   ├── UnpairedPrompts        runs that share no prompt
@@ -30,7 +30,7 @@ class UsageError(SpecmeasureError):
 
 
 class UnreadableCorpus(UsageError):
-    """A prompt file that cannot be understood."""
+    """A file of prompts, or of recorded answers, that cannot be understood."""
 
 
 class UnusablePolicy(UsageError):

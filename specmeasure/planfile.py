@@ -51,7 +51,8 @@ def _refuse_unknown(value: object, expected: Any, source: str, place: str) -> No
         for inner in value:
             for argument in get_args(expected):
                 _refuse_unknown(inner, argument, source, place)
-    if not isinstance(value, dict) or not is_dataclass(expected):
+    expected = next(filter(is_dataclass, (expected, *get_args(expected))), None)  # X or X | None
+    if not isinstance(value, dict) or expected is None:
         return
     hints = get_type_hints(expected)
     known = [field.name for field in fields(expected)]

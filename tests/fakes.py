@@ -25,6 +25,7 @@ from specmeasure.records.plan import (
     DecodeSettings,
     Method,
     Plan,
+    Sampling,
     TrialKey,
 )
 from specmeasure.records.trace import (
@@ -32,12 +33,17 @@ from specmeasure.records.trace import (
     BlockRecord,
     Checks,
     CorpusFacts,
+    Divergence,
     Environment,
     FinishReason,
     Manifest,
     ModelFacts,
     Observation,
+    Pull,
+    SampledAudit,
+    Score,
     SuspectToken,
+    TokenProbs,
     Trace,
     TrialRecord,
 )
@@ -178,7 +184,12 @@ class FakeEngine:
             peak_memory_bytes=None,
         )
 
-    def audit(self, context_ids: Sequence[int], token_ids: Sequence[int]) -> Audit:
+    def audit(
+        self,
+        context_ids: Sequence[int],
+        token_ids: Sequence[int],
+        divergence: Divergence | None,
+    ) -> Audit:
         self.num_audits += 1
         own = self._answer(
             tuple(context_ids), DecodeSettings(max_new_tokens=self.plan.max_new_tokens)
@@ -187,7 +198,48 @@ class FakeEngine:
         return Audit(
             num_checked_tokens=len(token_ids),
             suspects=tuple(SuspectToken(index=i, delta=1.5, noise=0.25) for i in wrong),
+            divergence=divergence and replace(divergence, gap=1.5, noise=0.25),
         )
+
+    def audit_sampled(
+        self, context_ids: Sequence[int], seen: Observation, arm: Arm, settings: DecodeSettings
+    ) -> SampledAudit:
+        """Scores of a law whose tokens are all equally likely to be judged well or badly.
+
+        A broken arm's tokens all lie in the lower half of the target's law.
+        """
+        self.num_audits += 1
+        rng = self._rng("audit", tuple(context_ids), arm, settings.seed)
+        num_tokens = len(seen.token_ids)
+        scale = 0.5 if arm.name in self.broken_arms else 1.0
+
+        def score(num: int) -> Score:
+            return Score(excess=float(sum(rng.choices((-1, 1), k=num))), variance=float(num))
+
+        num_judged = num_tokens - 1
+        return SampledAudit(
+            pit=tuple(scale * rng.random() for _ in range(num_tokens)),
+            num_impossible=0,
+            surprise=score(num_tokens),
+            pull=None
+            if arm.is_baseline
+            else Pull(
+                score=score(num_judged),
+                shift=0.5 * num_judged,
+                num_judged=num_judged,
+                total_variation=0.25 * num_judged,
+            ),
+        )
+
+    def token_probs(
+        self,
+        context_ids: Sequence[int],  # noqa: ARG002 - the same for all
+        seen: Observation,
+        arm: Arm,
+        sampling: Sampling,  # noqa: ARG002
+    ) -> TokenProbs:
+        target = (0.5,) * len(seen.token_ids)
+        return TokenProbs(target=target, draft=None if arm.draft is None else target)
 
     def _fail_if_asked(self, context: tuple[int, ...], arm: Arm) -> None:
         error = self.failures.get(self._prompt_ids.get(context, ""))

@@ -28,12 +28,17 @@ from tests.fakes import (
 MADE_OF_TIMES = (
     "ttft_s",
     "tpot_s",
+    "ttft_quantiles",
+    "tpot_quantiles",
+    "end_to_end_quantiles",
     "decode_speedup",
     "decode_speedup_corrected",
     "end_to_end_speedup",
     "median_prompt_speedup",
     "share_slower",
+    "prompt_speedups",
     "costs",
+    "textbook",
 )
 PROMPTS = [*make_prompts(9, categories=["chat", "code"]), make_chat("talk", 2)]
 
@@ -122,7 +127,7 @@ def test_a_length_is_at_least_one(lengths):
 
 def test_a_trace_is_read_to_its_conclusion():
     """Estimates, then the run's own policy; another policy may be given."""
-    trace = simulated_trace(30, seed=1)
+    trace = simulated_trace(40, seed=1)
 
     report = api.conclude(trace)
     strict = api.conclude(trace, policy=Policy(min_decode_speedup=5))

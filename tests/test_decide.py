@@ -8,10 +8,13 @@ from specmeasure.decide import decide, override, read_policy
 from specmeasure.errors import InsufficientEvidence, UnusablePolicy
 from specmeasure.records.decision import Policy, RuleOutcome, Verdict
 from specmeasure.records.estimates import (
+    Accuracy,
     ArmEstimates,
+    Drift,
     Estimates,
     Interval,
     Losslessness,
+    SampledLosslessness,
     SliceEstimates,
     Unmeasured,
 )
@@ -441,12 +444,176 @@ def test_sampled_answers_are_no_lost_audits(num_sampled, rule):
     assert rule == outcome(judged(an_arm(losslessness=audit)), "divergence")
 
 
-def test_a_mixed_run_says_what_was_not_audited():
-    """The finding counts both kinds of answers."""
-    audit = replace(audited(0), num_trials=60, num_identical=60, num_sampled=40)
-    (found,) = [f for f in judged(an_arm(losslessness=audit)).findings if "divergence" in f.rule]
+def sampled(p_value=0.5, **changes):
+    made = SampledLosslessness(
+        num_trials=100,
+        num_tokens=20_000,
+        num_impossible=0,
+        p_uniform=p_value,
+        p_baseline=None,
+        p_surprise=0.9,
+        p_pull=0.9,
+        p_value=p_value,
+        excess_nats=0.0,
+        pull_share=0.0,
+        detectable_share=0.03,
+        detectable_acceptance=0.0141,
+    )
+    return replace(made, **changes)
 
-    assert "0 of 60 audited, 60 greedy answers; 40 sampled and not audited" == found.observed
+
+NOT_GREEDY = Unmeasured(reason="no answer was decoded greedily")
+
+
+def drawn(audit, **changes):
+    """An arm that sampled every answer."""
+    return an_arm(losslessness=NOT_GREEDY, sampled_losslessness=audit, **changes)
+
+
+@pytest.mark.parametrize(
+    ("p_value", "rule", "verdict"),
+    [
+        (0.05, RuleOutcome.MET, Verdict.GO),
+        (0.0499, RuleOutcome.OPEN, Verdict.INCONCLUSIVE),
+        (0.001, RuleOutcome.OPEN, Verdict.INCONCLUSIVE),
+        (0.00099, RuleOutcome.FAILED, Verdict.NO_GO),
+    ],
+)
+def test_sampled_tokens_must_be_likely_enough(p_value, rule, verdict):
+    """Below the policy's chance they are wrong, below 1 in 20 suspect: more tokens tell."""
+    found = judged(drawn(sampled(p_value)))
+
+    assert (rule, verdict) == (outcome(found, "sampled tokens"), found.verdict)
+
+
+@pytest.mark.parametrize("audit", [UNKNOWN, None, sampled(num_trials=99)])
+def test_sampled_answers_without_an_audit_are_open(audit):
+    """Lossless by construction is a claim, not a measurement; nor is a part of the answers."""
+    found = judged(drawn(audit))
+
+    assert (RuleOutcome.OPEN, Verdict.INCONCLUSIVE) == (
+        outcome(found, "sampled tokens"),
+        found.verdict,
+    )
+
+
+def test_the_sampled_audit_states_its_power():
+    """p, tokens, answers, and which fault would have been found."""
+    (found,) = [f for f in judged(drawn(sampled())).findings if "sampled tokens" in f.rule]
+
+    assert "sampled tokens follow the target's own distribution (p ≥ 0.001)" == found.rule
+    assert (
+        "p = 0.5 over 20,000 tokens of 100 answers; acceptance 1.4 points too high would show"
+    ) == found.observed
+
+
+@pytest.mark.parametrize(
+    ("num_impossible", "of_baseline", "rule"),
+    [
+        (20, 0, RuleOutcome.MET),
+        (21, 0, RuleOutcome.FAILED),
+        (21, 11, RuleOutcome.MET),
+    ],
+)
+def test_tokens_without_a_chance_are_wrong(num_impossible, of_baseline, rule):
+    """More than one in a thousand, and than twice the baseline's: no rounding moves an edge so."""
+    found = judged(
+        drawn(sampled(num_impossible=num_impossible)),
+        baseline=an_arm(sampled_losslessness=sampled(num_impossible=of_baseline)),
+    )
+
+    assert rule == outcome(found, "sampled tokens")
+
+
+def test_a_baseline_that_fails_does_not_convict():
+    """Tokens drawn without drafts fail as well: the audit's law is off, not the verifier."""
+    odd = an_arm(sampled_losslessness=sampled(1e-9))
+
+    found = judged(drawn(sampled(1e-9)), baseline=odd)
+
+    assert (RuleOutcome.OPEN, Verdict.INCONCLUSIVE) == (
+        outcome(found, "sampled tokens"),
+        found.verdict,
+    )
+
+
+def test_a_mixed_run_is_judged_twice():
+    """Greedy answers by their divergences, sampled ones by their law; one failure is enough."""
+    audit = replace(audited(0), num_trials=60, num_identical=60, num_sampled=40)
+    wrong = sampled(1e-9, num_trials=40)
+
+    found = judged(an_arm(losslessness=audit, sampled_losslessness=wrong))
+
+    assert RuleOutcome.MET == outcome(found, "divergence")
+    assert RuleOutcome.FAILED == outcome(found, "sampled tokens")
+    assert Verdict.NO_GO == found.verdict
+
+
+def lossy(nats, changed, **changes):
+    """An arm that changes its output by design: its own audits do not judge it."""
+    drift = Drift(num_tokens=5000, nats_per_token=nats, changed_share=changed)
+    return an_arm(drift=drift, losslessness=audited(90), **changes)
+
+
+SMALL, AT_LIMIT, LARGE = interval(0, 0.004), interval(0, 0.01), interval(0.0101, 0.02)
+STRADDLING = interval(0.01, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("nats", "changed", "verdict"),
+    [
+        (SMALL, AT_LIMIT, Verdict.GO),
+        (AT_LIMIT, SMALL, Verdict.GO),
+        (STRADDLING, SMALL, Verdict.INCONCLUSIVE),
+        (SMALL, STRADDLING, Verdict.INCONCLUSIVE),
+        (UNKNOWN, SMALL, Verdict.INCONCLUSIVE),
+        (SMALL, UNKNOWN, Verdict.INCONCLUSIVE),
+        (LARGE, SMALL, Verdict.NO_GO),
+        (UNKNOWN, LARGE, Verdict.NO_GO),
+    ],
+)
+def test_a_lossy_arm_is_judged_by_its_drift(nats, changed, verdict):
+    """Both bounds at the pessimistic end for GO; beyond one at the optimistic end for NO_GO."""
+    found = judged(lossy(nats, changed))
+
+    assert verdict == found.verdict
+    assert [] == [one.rule for one in found.findings if "divergence" in one.rule]
+
+
+def test_a_lossy_arm_without_drift_is_not_go():
+    """Speed alone does not turn loose verification on."""
+    found = judged(an_arm(drift=UNKNOWN))
+
+    assert Verdict.INCONCLUSIVE == found.verdict
+
+
+@pytest.mark.parametrize(
+    ("difference", "verdict"),
+    [
+        (interval(-0.02, 0.01), Verdict.GO),
+        (interval(-0.0201, 0.01), Verdict.INCONCLUSIVE),
+        (interval(-0.05, -0.0201), Verdict.NO_GO),
+    ],
+)
+def test_a_lossy_arm_may_lose_a_few_answers(difference, verdict):
+    """Where answers are graded, the loss is bounded like everything else."""
+    accuracy = Accuracy(
+        check="number",
+        num_answers=100,
+        baseline=interval(0.5, 0.7),
+        arm=interval(0.5, 0.7),
+        difference=difference,
+    )
+
+    assert verdict == judged(lossy(SMALL, SMALL, accuracy=accuracy)).verdict
+
+
+def test_drift_is_shown_with_its_digits():
+    """Thousandths of a nat are what the policy is about."""
+    (found,) = [f for f in judged(lossy(SMALL, SMALL)).findings if "nats" in f.rule]
+
+    assert "lossy: drift ≤ 0.01 nats per token at the upper bound" == found.rule
+    assert found.observed.startswith("0.0020 [0.0000, 0.0040] at 95 %")
 
 
 def test_slow_slices_are_found_on_any_axis():

@@ -3,11 +3,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmeasure.api import plan_arms
+from specmeasure.api.arms import arms_at, plan_candidates
 from specmeasure.errors import UnusablePlan
 from specmeasure.planfile import read_request, write_request
 from specmeasure.records.corpus import CorpusOptions
 from specmeasure.records.decision import Policy
-from specmeasure.records.plan import ModelOptions, Plan, Sampling
+from specmeasure.records.plan import (
+    AnswerCheck,
+    ModelOptions,
+    Plan,
+    Sampling,
+    TypicalAcceptance,
+)
 from specmeasure.records.request import Request
 
 words = st.text(max_size=12)
@@ -68,3 +75,16 @@ def test_a_wrong_plan_is_refused(old, new, message):
         read_request(text.replace(old, new, 1), "plan.toml")
 
     assert message in str(refusal.value)
+
+
+def test_a_lossy_arm_is_written_with_its_rule():
+    """So is how answers are graded; a misspelt threshold is refused like any other field."""
+    rule = TypicalAcceptance(epsilon=0.2, delta=0.5)
+    arms = arms_at(plan_candidates(ngram=True, most=1), [4], [rule])
+    plan = Plan(target="t", arms=arms, answer_check=AnswerCheck.NUMBER)
+    request = Request(plan=plan, sources=("p.jsonl",))
+    text = write_request(request)
+
+    assert request == read_request(text, "plan.toml")
+    with pytest.raises(UnusablePlan, match=r"no field 'plan\.arms\.lossy\.epsilonn'"):
+        read_request(text.replace("epsilon", "epsilonn"), "plan.toml")

@@ -8,6 +8,7 @@ Nothing here prints, and nothing imports torch until a model is needed.
 """
 
 from specmeasure.api.arms import plan_arms, plan_candidates
+from specmeasure.api.audits import audit_answers, audit_run, write_audit
 from specmeasure.api.comparisons import (
     compare_runs,
     compare_to_baseline,
@@ -37,6 +38,7 @@ from specmeasure.api.runs import (
     start,
     write_report,
 )
+from specmeasure.api.texts import detokeniser
 from specmeasure.records.request import Request
 from specmeasure.run.watch import SILENT, Watchers
 
@@ -48,10 +50,13 @@ __all__ = [
     "Request",
     "Watchers",
     "as_json",
+    "audit_answers",
+    "audit_run",
     "compare_runs",
     "compare_to_baseline",
     "conclude",
     "conclude_replay",
+    "detokeniser",
     "look",
     "plan_arms",
     "plan_candidates",
@@ -64,6 +69,7 @@ __all__ = [
     "resume_replay",
     "start",
     "start_replay",
+    "write_audit",
     "write_comparison",
     "write_replay_report",
     "write_report",

@@ -1,9 +1,18 @@
 """Arms and candidates from what a user names."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from specmeasure.errors import UsageError
-from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Arm, DraftSampling, Method
+from specmeasure.records.plan import (
+    BASELINE,
+    BASELINE_AGAIN,
+    Arm,
+    DraftSampling,
+    Method,
+    Plan,
+    TypicalAcceptance,
+)
 
 MAX_NGRAM, MIN_NGRAM = 4, 2  # suffixes that n-gram arms look up
 PROBABILISTIC = (DraftSampling.PROBABILISTIC,)
@@ -66,23 +75,53 @@ def between_baselines(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     return (BASELINE, *arms, BASELINE_AGAIN)
 
 
-def arms_at(candidates: Sequence[Arm], lengths: Sequence[int]) -> tuple[Arm, ...]:
+def arms_at(
+    candidates: Sequence[Arm],
+    lengths: Sequence[int],
+    lossy: Sequence[TypicalAcceptance] = (),
+) -> tuple[Arm, ...]:
     """Baseline, every candidate at every K, and the baseline again.
+
+    Each lossy rule adds an arm of its own beside every strict one.
 
     >>> found = arms_at(plan_candidates(drafts=["a/small"], ngram=True, most=4), [2, 4])
     >>> [arm.name for arm in found]
     ['baseline', 'small k=2', 'small k=4', 'ngram k=2', 'ngram k=4', 'baseline A/A']
+    >>> rules = [TypicalAcceptance(), TypicalAcceptance(epsilon=0.2)]
+    >>> found = arms_at(plan_candidates(ngram=True, most=4), [4], rules)
+    >>> [arm.name for arm in found[1:-1]]
+    ['ngram k=4', 'ngram k=4 typical', 'ngram k=4 typical 0.2,0.3']
     """
     if not lengths or min(lengths) < 1:
         raise UsageError("--k takes whole numbers from 1, e.g. --k 2,4,8.")
-    return between_baselines(
-        [arm.at(length) for arm in candidates for length in dict.fromkeys(lengths)]
+    strict = [arm.at(length) for arm in candidates for length in dict.fromkeys(lengths)]
+    rules = (None, *dict.fromkeys(lossy))
+    return between_baselines([_verified_by(rule, arm) for arm in strict for rule in rules])
+
+
+def lossy_notes(plan: Plan) -> list[str]:
+    """What a reader must know of arms that change the output."""
+    lossy = [arm.name for arm in plan.arms if arm.lossy is not None]
+    if not lossy:
+        return []
+    note = (
+        f"lossy arms ({', '.join(lossy)}): they keep drafts that the target would not have "
+        "emitted, so their answers are not the target's own. How far they are off is measured "
+        "as drift."
     )
+    return [note]
 
 
 def plan_arms(*, drafts: Sequence[str], ngram: bool, lengths: Sequence[int]) -> tuple[Arm, ...]:
     """Arms of drafts and n-grams between two baselines; see ``arms_at``."""
     return arms_at(plan_candidates(drafts=drafts, ngram=ngram, most=1), lengths)
+
+
+def _verified_by(rule: TypicalAcceptance | None, arm: Arm) -> Arm:
+    if rule is None:
+        return arm
+    numbers = "" if rule == TypicalAcceptance() else f" {rule.epsilon:g},{rule.delta:g}"
+    return replace(arm, name=f"{arm.name} typical{numbers}", lossy=rule)
 
 
 def _labels(drafts: Sequence[str]) -> list[str]:

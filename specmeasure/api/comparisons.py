@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from specmeasure.api.runs import Report, conclude
+from specmeasure.api.sequential import read_at_last_look
 from specmeasure.brief.joined import published_speedup
 from specmeasure.decide import RANK
 from specmeasure.errors import UsageError
@@ -205,7 +206,15 @@ class _Side:
 
 
 def _conclude(runs: Sequence[Run]) -> list[_Side]:
-    return [_Side(shared=one, report=conclude(one.run.trace)) for one in share_prompts(runs)]
+    """Each run on the common prompts, at the level of the look at which it may be read."""
+    readings = [read_at_last_look(run.trace) for run in runs]
+    shared = share_prompts(
+        [replace(run, trace=found.trace) for run, found in zip(runs, readings, strict=True)]
+    )
+    return [
+        _Side(shared=one, report=conclude(one.run.trace, level=found.level))
+        for one, found in zip(shared, readings, strict=True)
+    ]
 
 
 def _ranked(sides: Sequence[_Side]) -> tuple[Candidate, ...]:

@@ -22,6 +22,7 @@ from specmeasure.api.prompts import (
     read_prompts,
     sample_fitting,
 )
+from specmeasure.api.texts import detokeniser
 from specmeasure.errors import UsageError
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.prediction import predict
@@ -256,7 +257,7 @@ def _confirm(
     plan = replace(request.request.plan, arms=between_baselines(best))
     run = replace(request.request, plan=plan, sources=trace.manifest.corpus.sources)
     report = runs.conclude(runs.start(run, confirmed, watchers=watchers, loaded=loaded))
-    runs.write_report(report, confirmed)
+    runs.write_report(report, confirmed, detokenise=detokeniser(report.trace))
 
 
 def best_arms(trace: ReplayTrace, predictions: Predictions) -> list[Arm]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from specmeasure.api.answers import grading_notes, refuse_ungradable
+from specmeasure.api.arms import lossy_notes
 from specmeasure.api.prompts import (
     budget_notes,
     corpus_facts,
@@ -16,6 +18,18 @@ from specmeasure.api.prompts import (
     read_prompts,
     sample_fitting,
 )
+from specmeasure.api.schema import estimates_document
+from specmeasure.api.sequential import (
+    announce_looks,
+    estimate_run,
+    looks_over,
+    num_trials,
+    shuffled,
+    until_decided,
+)
+from specmeasure.brief import glossary
+from specmeasure.brief.figures import FIGURE_FILES, draw_figures
+from specmeasure.brief.tokens import Detokenise, show_trials
 from specmeasure.corpus.languages import with_languages
 from specmeasure.corpus.load import load_corpus
 from specmeasure.corpus.survey import survey
@@ -23,6 +37,7 @@ from specmeasure.decide import decide
 from specmeasure.errors import UsageError
 from specmeasure.estimate import precision
 from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.running import RunningSums
 from specmeasure.estimate.summary import estimate
 from specmeasure.records.corpus import Corpus, CorpusOptions, Dropped, Prompt
 from specmeasure.records.decision import Decision, Policy
@@ -33,14 +48,15 @@ from specmeasure.records.request import Request
 from specmeasure.records.survey import Survey, TokenFacts
 from specmeasure.records.trace import Environment, Manifest, Trace
 from specmeasure.run.environment import environment, free_cores, load_average, load_warning
-from specmeasure.run.watch import SILENT, Watchers
+from specmeasure.run.watch import SILENT, WatchedJournal, Watchers
 from specmeasure.trace import store
 
 if TYPE_CHECKING:
     from specmeasure.engines.engine import Engine
     from specmeasure.engines.models import LoadedModels
 
-REPORT_FILES = ("brief.md", "acceptance.svg", "speedup.svg", "estimates.json", "decision.json")
+PAGES = ("brief.md", "details.md", glossary.FILE, "report.html")
+REPORT_FILES = (*PAGES, *FIGURE_FILES, "estimates.json", "decision.json")
 MOST_LOOKED_AT = 10_000  # prompts that a look at a corpus examines one by one
 DEFAULT_MODEL_OPTIONS = ModelOptions()
 PILOT_REPEATS = 2  # the fewest that tell timing noise from prompts
@@ -55,20 +71,25 @@ class Report:
     decision: Decision
 
 
-def start(
+def start(  # noqa: PLR0913 - what a caller may say of a run that is no part of it
     request: Request,
     folder: Path,
     *,
     replace_run: bool = False,
+    run_code: bool = False,
     watchers: Watchers = SILENT,
     loaded: "LoadedModels | None" = None,
 ) -> Trace:
     """Record a new run into ``folder`` and seal it.
 
+    A run that goes on until it is decided takes its prompts in a shuffled order and looks at what
+    was recorded at moments that its manifest names; it ends at the first look that is GO or NO_GO.
+
     Args:
         request: what to run.
         folder: where; it must not hold a run.
         replace_run: delete the run that it holds.
+        run_code: whether answers may be run to grade them, as the plan may ask.
         watchers: told what happens.
         loaded: the plan's target, where it is in memory already.
 
@@ -85,13 +106,17 @@ def start(
             f"{corpus.fingerprint[:12]}, planned {str(request.corpus_fingerprint)[:12]}). Plan "
             "again, or give the same files."
         )
+    refuse_ungradable(plan, corpus.prompts, run_code=run_code)
     if not replace_run:
         store.refuse_existing(folder)
     load_before = load_average()
     engine, fitting, misfits = _ready(plan, corpus, watchers, loaded)
     machine = environment(engine.num_threads, load_before)
     prompts = sample_fitting(fitting, corpus, request.options)
+    if request.until_decided:
+        prompts = shuffled(prompts, plan.seed)
     notes = [*corpus.warnings, *budget_notes(plan, prompts)]
+    notes += [*lossy_notes(plan), *grading_notes(plan, prompts)]
     notes += [busy] if (busy := load_warning(machine)) else []
     for note in notes:
         watchers.warning(note)
@@ -103,23 +128,31 @@ def start(
         corpus=corpus_facts(request, corpus, prompts, misfits),
         environment=machine,
         models=engine.models,
-        num_planned_trials=_num_trials(plan, prompts),
+        num_planned_trials=num_trials(plan, prompts),
         policy=request.policy,
+        looks=looks_over(plan, prompts, request.policy) if request.until_decided else (),
         warnings=(*engine.warnings, *notes),
     )
     store.create_run(folder, manifest, replace_run=replace_run)
     for name in REPORT_FILES:
         (folder / name).unlink(missing_ok=True)  # an old brief does not speak for a new run
-    return _record(manifest, engine, prompts, folder, watchers)
+    return _record(manifest, engine, prompts, folder, watchers, run_code=run_code)
 
 
-def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = SILENT) -> Trace:
+def resume(
+    folder: Path,
+    sources: Sequence[str] = (),
+    *,
+    run_code: bool = False,
+    watchers: Watchers = SILENT,
+) -> Trace:
     """Finish an interrupted run; a sealed one is returned as it is.
 
     Args:
         folder: of the run.
-        watchers: told what happens.
         sources: where the prompts are now, if they moved or came from stdin.
+        run_code: as for ``start``; it is asked for again.
+        watchers: told what happens.
 
     Raises:
         UsageError: the prompts are not those of the run.
@@ -142,6 +175,7 @@ def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = SI
             f"{corpus.fingerprint[:12]}, then {facts.fingerprint[:12]}). Give the same files, or "
             "start a new run."
         )
+    refuse_ungradable(manifest.plan, corpus.prompts, run_code=run_code)
     same_threads = replace(manifest.plan.options, num_threads=manifest.environment.num_threads)
     plan = replace(manifest.plan, options=same_threads)
     engine, fitting, _ = _ready(plan, corpus, watchers)
@@ -150,9 +184,10 @@ def resume(folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = SI
             f"{folder}: the models are not those of the interrupted run (or dtype or device "
             "differ). Give the same models, or start a new run."
         )
-    return _record(
-        manifest, engine, sample_fitting(fitting, corpus, facts.options), folder, watchers
-    )
+    prompts = sample_fitting(fitting, corpus, facts.options)
+    if manifest.looks:
+        prompts = shuffled(prompts, plan.seed)
+    return _record(manifest, engine, prompts, folder, watchers, run_code=run_code)
 
 
 def read_trace(folder: Path) -> Trace:
@@ -237,48 +272,78 @@ def _pilot(request: Request, num_prompts: int, watchers: Watchers) -> Trace:
     """A small run whose folder is not kept."""
     small = replace(
         request,
-        plan=replace(request.plan, num_repeats=PILOT_REPEATS, include_text=False),
+        plan=replace(
+            request.plan, num_repeats=PILOT_REPEATS, include_text=False, answer_check=None
+        ),
         options=replace(request.options, limit=num_prompts),
     )
     with TemporaryDirectory(prefix="specmeasure-pilot-") as folder:
         return start(small, Path(folder) / "pilot", watchers=watchers)
 
 
-def conclude(trace: Trace, *, policy: Policy | None = None, seed: int = 0) -> Report:
-    """Estimate and decide, under the run's own policy unless another is given."""
-    estimates = estimate(trace, Intervals(seed=seed))
+def conclude(
+    trace: Trace, *, policy: Policy | None = None, seed: int = 0, level: float | None = None
+) -> Report:
+    """Estimate and decide, under the run's own policy unless another is given.
+
+    A run with looks is read at its last complete look, see ``sequential.read_at_last_look``.
+
+    Args:
+        trace: what was recorded.
+        policy: in place of the one that was stated before the run.
+        seed: of the medians' resamples.
+        level: of the intervals, of a trace that was read at a look before; None: 95 %, or the
+            level of the last complete look.
+    """
+    if level is None:
+        estimates = estimate_run(trace, seed=seed)
+    else:
+        estimates = estimate(trace, Intervals(level=level, seed=seed))
     decision = decide(estimates, policy or trace.manifest.policy)
     return Report(trace=trace, estimates=estimates, decision=decision)
 
 
-def write_report(report: Report, folder: Path) -> Path:
-    """Write brief.md, its figures, estimates.json and decision.json; returns the brief's path."""
-    from specmeasure.brief.markdown import render_markdown
-    from specmeasure.brief.plots import acceptance_figure, speedup_figure
+def write_report(report: Report, folder: Path, *, detokenise: Detokenise | None = None) -> Path:
+    """Write the brief, what it links to, and the numbers behind it; returns the brief's path.
 
-    drawn = {
-        "acceptance": acceptance_figure(report.estimates),
-        "speedup": speedup_figure(report.estimates, report.decision),
-    }
-    figures = {name: f"{name}.svg" for name, picture in drawn.items() if picture is not None}
+    Args:
+        report: what is written.
+        folder: of the run.
+        detokenise: text of ids that the trace kept, for report.html; None shows the ids.
+    """
+    from specmeasure.brief.content import brief_content
+    from specmeasure.brief.html import render_html
+    from specmeasure.brief.markdown import render_details, render_markdown
+
+    for name in FIGURE_FILES:
+        (folder / name).unlink(missing_ok=True)  # one that was drawn before may have nothing now
+    drawn = draw_figures(report.estimates, report.decision)
+    figures = {name: f"{name}.svg" for name in drawn}
     for name, picture in drawn.items():
-        if picture is not None:
-            (folder / f"{name}.svg").write_bytes(picture)
-    (folder / "estimates.json").write_bytes(store.plain(report.estimates))
+        (folder / f"{name}.svg").write_bytes(picture.svg)
+        (folder / f"{name}.png").write_bytes(picture.png())
+    (folder / "estimates.json").write_bytes(store.plain(estimates_document(report.estimates)))
     (folder / "decision.json").write_bytes(store.plain(report.decision))
-    brief = folder / "brief.md"
-    brief.write_text(
-        render_markdown(report.trace.manifest, report.estimates, report.decision, figures=figures),
-        encoding="utf-8",
-    )
-    return brief
+    records = (report.trace.manifest, report.estimates, report.decision)
+    pages = {
+        "brief.md": render_markdown(*records, figures=figures),
+        "details.md": render_details(*records, figures=figures),
+        glossary.FILE: glossary.glossary(),
+        "report.html": render_html(
+            brief_content(*records), drawn, show_trials(report.trace, detokenise)
+        ),
+    }
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder / "brief.md"
 
 
 def as_json(shown: Report | Look) -> str:
     """Estimates and decision, or a look at a corpus, as one document."""
     if isinstance(shown, Look):
         return store.plain(shown).decode()
-    return store.plain({"decision": shown.decision, "estimates": shown.estimates}).decode()
+    estimates = estimates_document(shown.estimates)
+    return store.plain({"decision": shown.decision, "estimates": estimates}).decode()
 
 
 def refuse_other_machine(recorded: Environment, folder: Path) -> None:
@@ -311,12 +376,14 @@ def _ready(
     return engine, fitting, misfits
 
 
-def _record(
+def _record(  # noqa: PLR0913 - all that ``start`` has made ready
     manifest: Manifest,
     engine: "Engine",
     prompts: tuple[Prompt, ...],
     folder: Path,
     watchers: Watchers,
+    *,
+    run_code: bool = False,
 ) -> Trace:
     from specmeasure.run.recorder import Recorder
 
@@ -325,22 +392,31 @@ def _record(
             store.seal_run(folder)
             return store.read_trace(folder)
         journal.drop_torn_line()
+        sums = RunningSums(manifest.plan.arms)
+        recorded = {}
+        for trial in store.read_trace(folder).trials:
+            sums.add(trial)
+            recorded[trial.key] = replace(trial, blocks=())
         recorder = Recorder(
             plan=manifest.plan,
             engine=engine,
-            journal=journal,
-            recorded={
-                trial.key: replace(trial, blocks=()) for trial in store.read_trace(folder).trials
-            },
+            journal=WatchedJournal(journal=journal, sums=sums, watchers=watchers),
+            recorded=recorded,
             on_trial=lambda _: watchers.trial(),
+            run_code=run_code,
         )
         watchers.stage("warming up")
         recorder.warm_up(prompts)
+        if manifest.looks:
+            watchers.stage(announce_looks(manifest.looks))
         watchers.planned(manifest.num_planned_trials)
-        recorder.record(prompts)
+        recorder.record(
+            until_decided(
+                prompts,
+                manifest.looks,
+                read_trace=lambda: store.read_trace(folder),
+                say=watchers.stage,
+            )
+        )
         store.seal_run(folder)
     return store.read_trace(folder)
-
-
-def _num_trials(plan: Plan, prompts: Sequence[Prompt]) -> int:
-    return sum(len(prompt.turns) for prompt in prompts) * plan.num_repeats * len(plan.arms)

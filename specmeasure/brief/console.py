@@ -29,6 +29,7 @@ def summary_table(manifest: Manifest, estimates: Estimates, decision: Decision) 
     brief = brief_content(manifest, estimates, decision)
     parts: list[RenderableType] = [
         headline_text(brief.headline),
+        *(Text(notice, style="bold") for notice in brief.notices),
         Text(f"{brief.summary[0]} {brief.summary[1]}"),
         rich_table(brief.speed, title="Arms", without=_LEFT_OUT),
     ]

@@ -10,8 +10,9 @@ from dataclasses import fields
 from specmeasure.brief.joined import JoinedArm
 from specmeasure.brief.names import plain
 from specmeasure.brief.numbers import TIMES, count, level, noise
+from specmeasure.brief.pace import tolerated, write_steadiness
 from specmeasure.records.decision import Policy
-from specmeasure.records.estimates import Estimate, Estimates, Interval, Losslessness, Unmeasured
+from specmeasure.records.estimates import Estimate, Estimates, Interval, Unmeasured
 from specmeasure.records.trace import Manifest
 
 _MOST_REASONS = 6
@@ -23,10 +24,20 @@ def write_evidence(
     """One claim a line, those that a sceptic asks for first."""
     return (
         _resampling(estimates, arms),
-        _noise_floor(estimates, policy),
-        _completeness(manifest, estimates, arms),
-        _left_out(manifest),
+        *_facts(manifest, estimates, policy, arms),
         *(f"Warning: {plain(warning)}" for warning in manifest.warnings),
+    )
+
+
+def write_short_evidence(
+    manifest: Manifest, estimates: Estimates, policy: Policy, arms: Sequence[JoinedArm]
+) -> tuple[str, ...]:
+    """The same for one page, where how intervals are made is left to the details."""
+    warnings = "; ".join(map(plain, manifest.warnings))
+    return (
+        _levels(estimates, arms),
+        *_facts(manifest, estimates, policy, arms),
+        *([f"Warnings: {warnings}"] if warnings else []),
     )
 
 
@@ -42,44 +53,22 @@ def write_policy_note(stated: Policy, applied: Policy) -> str:
     return "The policy was stated before the run."
 
 
-def write_output_notes(arms: Sequence[JoinedArm], *, is_greedy: bool) -> tuple[str, ...]:
-    """What the audit's counts mean, where it diverged, and why it is missing where it is."""
-    audits = {plain(arm.plan.name): arm.estimates.losslessness for arm in arms}
-    counted = {name: audit for name, audit in audits.items() if isinstance(audit, Losslessness)}
-    missing = [audit.reason for audit in audits.values() if isinstance(audit, Unmeasured)]
-    notes = [
-        f"Divergent by more than rounding explains, with {name}: "
-        f"{'; '.join(map(plain, audit.divergent_prompts))}."
-        for name, audit in counted.items()
-        if audit.divergent_prompts
-    ]
-    notes += [f"Not audited: {_clause(why)}." for why in dict.fromkeys(missing)]
-    if counted:
-        notes.append(
-            "A near-tie is a token whose rival scored within the rounding noise of the target's "
-            "own logits: plain batching would do the same."
-        )
-    elif not missing:
-        notes.append("Not audited: the run holds no audit.")
-    sampled = [
-        f"{count(audit.num_sampled)} of {name}"
-        for name, audit in counted.items()
-        if audit.num_sampled
-    ]
-    if sampled:
-        notes.append(f"Sampled answers are not audited one by one: {', '.join(sampled)}.")
-    if not is_greedy:
-        notes.append(
-            "The verification rule keeps the target's distribution in exact arithmetic; this run "
-            "did not test that it does."
-        )
-    return tuple(notes)
-
-
 def levels(estimates: Iterable[Estimate | None]) -> str | None:
     """The confidence level of the first that was measured; None when none was."""
     measured = (e.level for e in estimates if isinstance(e, Interval))
     return next((level(confidence) for confidence in measured), None)
+
+
+def _facts(
+    manifest: Manifest, estimates: Estimates, policy: Policy, arms: Sequence[JoinedArm]
+) -> tuple[str, ...]:
+    """The machine's noise and steadiness, what was recorded, what was left out."""
+    steady = write_steadiness(estimates.steadiness)
+    return (
+        _noise_floor(estimates, policy),
+        *([steady] if steady else []),
+        f"{_completeness(manifest, estimates, arms)} {_left_out(manifest)}",
+    )
 
 
 def _resampling(estimates: Estimates, arms: Sequence[JoinedArm]) -> str:
@@ -89,29 +78,38 @@ def _resampling(estimates: Estimates, arms: Sequence[JoinedArm]) -> str:
         f"decode speedup at {corrected}, corrected for {count(len(arms), 'arm')}"
         if corrected and len(arms) > 1
         else "",
-        "slices at Holm's levels, degrees of freedom from Kish's effective number of prompts"
-        if has_slices
-        else "",
+        "slices at Holm's levels" if has_slices else "",
     ]
     others = levels(arm.estimates.end_to_end_speedup for arm in arms) or level(0.95)
     said = "; ".join(part for part in (f"level {others}", *looks) if part)
     resamples = count(estimates.num_resamples, "resample")
     return (
         f"{count(estimates.num_prompts, 'prompt')}, each one cluster that is left out or resampled "
-        f"whole with all arms' trials. Intervals: jackknife-t for ratios, bootstrap for medians "
-        f"({resamples}, seed {estimates.seed}), Wilson's for shares of prompts; {said}."
+        f"whole with all arms' trials. Intervals: jackknife-t for ratios, with Kish's effective "
+        "number of prompts and the longer tail by Hall; bootstrap for medians "
+        f"({resamples}, seed {estimates.seed}); Wilson's for shares of prompts; {said}."
     )
+
+
+def _levels(estimates: Estimates, arms: Sequence[JoinedArm]) -> str:
+    speeds = levels(arm.decode_speedup for arm in arms)
+    rest = levels([estimates.baseline.tpot_s]) or level(0.95)
+    at = f"at {rest}"
+    if speeds and speeds != rest:
+        at = f"decode speedups at {speeds}, corrected for {count(len(arms), 'arm')}; the rest {at}"
+    return f"Intervals in brackets are over {count(estimates.num_prompts, 'prompt')}: {at}."
 
 
 def _noise_floor(estimates: Estimates, policy: Policy) -> str:
     floor = estimates.noise_floor
     if isinstance(floor, Unmeasured):
         return f"Noise floor (the baseline against itself): not measured, {_clause(floor.reason)}."
-    tolerated = f"{policy.max_noise:.3f}".rstrip("0").rstrip(".")
+    is_within = abs(floor.low - 1) <= policy.max_noise and abs(floor.high - 1) <= policy.max_noise
     return (
         f"Noise floor: the baseline against itself (A/A) came to {noise(floor)}. A quiet machine "
         f"gives 1, and what differs from 1 is the machine, not speculation. The policy asks that "
-        f"the interval reach 1 ± {tolerated}."
+        f"the interval reach 1 ± {tolerated(policy)}."
+        + ("" if is_within else " It reaches further, so that more noise is not ruled out.")
     )
 
 
@@ -125,7 +123,11 @@ def _completeness(manifest: Manifest, estimates: Estimates, arms: Sequence[Joine
         if arm.num_failed_trials
     ]
     failures = f"failed: {', '.join(failed)}" if failed else "none failed"
-    return f"{repeats} of each prompt and arm; {recorded} planned trials recorded, {failures}."
+    tokens = count(estimates.baseline.num_emitted_tokens, "token")
+    return (
+        f"{repeats} of each prompt and arm; {recorded} planned trials recorded, {tokens} of the "
+        f"baseline; {failures}."
+    )
 
 
 def _left_out(manifest: Manifest) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from specmeasure.brief.joined import JoinedArm
 from specmeasure.brief.names import listed, plain
-from specmeasure.brief.numbers import NOT_MEASURED, count, quantity, rate, speedup
+from specmeasure.brief.numbers import NOT_MEASURED, chance, count, noise, rate, speedup
 from specmeasure.records.decision import (
     ArmDecision,
     RuleFinding,
@@ -13,7 +13,12 @@ from specmeasure.records.decision import (
     SliceVerdict,
     Verdict,
 )
-from specmeasure.records.estimates import Costs, Interval
+from specmeasure.records.estimates import (
+    Estimate,
+    Interval,
+    Losslessness,
+    SampledLosslessness,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +31,23 @@ class Headline:
     after: str
 
 
-def write_headline(verdict: Verdict, arm: JoinedArm) -> Headline:
-    """The verdict with the number or the rule that decided it."""
+def write_headline(
+    verdict: Verdict, arm: JoinedArm, *, noise_beyond: Interval | None = None
+) -> Headline:
+    """The verdict with the number or the rule that decided it.
+
+    Args:
+        verdict: of the run.
+        arm: that it speaks of.
+        noise_beyond: the A/A interval where it excludes what the policy tolerates.
+    """
+    if noise_beyond is not None and verdict is Verdict.INCONCLUSIVE:
+        return Headline(
+            verdict=verdict,
+            before="the machine was too noisy to judge ",
+            arm=plain(arm.plan.name),
+            after=f": the target ran at {noise(noise_beyond)} its own speed",
+        )
     finding = _decisive_finding(verdict, arm.decision)
     decisive = _reason(finding)
     match verdict:
@@ -41,13 +61,17 @@ def write_headline(verdict: Verdict, arm: JoinedArm) -> Headline:
         case Verdict.NO_GO:
             before, after = "leave speculation off; ", f" failed on {decisive}"
         case Verdict.INCONCLUSIVE:
-            before, after = "", f" is open on {decisive}; {_what_settles(finding, arm.decision)}"
+            before = "no clear answer on "
+            after = f": it is open on {decisive}; {_what_settles(finding, arm.decision)}"
     return Headline(verdict=verdict, before=before, arm=plain(arm.plan.name), after=after)
 
 
-def write_summary(verdict: Verdict, arm: JoinedArm, *, is_greedy: bool) -> tuple[str, str]:
+def write_summary(
+    verdict: Verdict, arm: JoinedArm, noise_floor: Estimate, *, is_greedy: bool
+) -> tuple[str, str]:
     """What was measured, and what follows, in a sentence each."""
-    measured = f"{_speed_clause(arm, is_greedy=is_greedy)}{_yield_clause(arm)}."
+    speed = _speed_clause(arm, noise_floor, is_greedy=is_greedy)
+    measured = f"{speed}{_price_clause(arm)}."
     return measured, _conclusion(verdict, arm.decision)
 
 
@@ -58,15 +82,21 @@ def routing(slices: Sequence[SliceVerdict]) -> str | None:
     ...          SliceVerdict(axis="category", name="code", verdict=Verdict.NO_GO)])
     'by category: GO for chat; NO_GO for code: route'
     """
+    chosen = splitting_axis(slices)
+    if chosen is None:
+        return None
+    own = [one for one in slices if one.axis == chosen]
+    to_route = {one.verdict for one in own} >= {Verdict.GO, Verdict.NO_GO}
+    return f"by {plain(chosen)}: {_by_verdict(own)}{': route' if to_route else ''}"
+
+
+def splitting_axis(slices: Sequence[SliceVerdict]) -> str | None:
+    """The first axis with a GO and a NO_GO, else the first on which verdicts differ at all."""
     axes = dict.fromkeys(one.axis for one in slices)
     verdicts = {axis: {one.verdict for one in slices if one.axis == axis} for axis in axes}
     differing = [axis for axis in axes if len(verdicts[axis]) > 1]
-    if not differing:
-        return None
     to_route = [axis for axis in differing if verdicts[axis] >= {Verdict.GO, Verdict.NO_GO}]
-    chosen = (to_route or differing)[0]
-    said = _by_verdict([one for one in slices if one.axis == chosen])
-    return f"by {plain(chosen)}: {said}{': route' if to_route else ''}"
+    return next(iter(to_route + differing), None)
 
 
 def _by_verdict(slices: Sequence[SliceVerdict]) -> str:
@@ -100,7 +130,7 @@ def _what_settles(finding: RuleFinding | None, decision: ArmDecision) -> str:
     return f"about {count(decision.num_prompts_to_settle, 'prompt')} in all would settle it"
 
 
-def _speed_clause(arm: JoinedArm, *, is_greedy: bool) -> str:
+def _speed_clause(arm: JoinedArm, noise_floor: Estimate, *, is_greedy: bool) -> str:
     name = plain(arm.plan.name)
     if not isinstance(arm.decode_speedup, Interval):
         return f"How fast {name} decodes your prompts was not measured"
@@ -108,23 +138,26 @@ def _speed_clause(arm: JoinedArm, *, is_greedy: bool) -> str:
     per_token = "" if is_greedy else ", per emitted token,"
     return (
         f"Decoding your {prompts} with {name} ran{per_token} at {speedup(arm.decode_speedup)} "
-        f"the speed of the target alone"
+        f"the speed of the target alone (the target against itself, A/A: {noise(noise_floor)})"
     )
 
 
-def _yield_clause(arm: JoinedArm) -> str:
+def _price_clause(arm: JoinedArm) -> str:
+    """What was paid for it: prompts that got slower, answers that changed."""
     clauses = []
-    if isinstance(arm.estimates.draft_acceptance_rate, Interval):
-        clauses.append(f"the target kept {rate(arm.estimates.draft_acceptance_rate)} of its drafts")
-    if isinstance(arm.estimates.costs, Costs):
-        costs = arm.estimates.costs
+    if isinstance(arm.estimates.share_slower, Interval):
+        clauses.append(f"{rate(arm.estimates.share_slower)} of them got slower")
+    audit = arm.estimates.losslessness
+    if isinstance(audit, Losslessness) and audit.num_trials:
+        audited = count(audit.num_trials, "audited answer")
+        clauses.append(f"{count(audit.num_divergent)} of {audited} diverged from the target's own")
+    sampled = arm.estimates.sampled_losslessness
+    if isinstance(sampled, SampledLosslessness):
         clauses.append(
-            f"a pass gave {costs.tokens_per_pass:.2f} tokens where "
-            f"{costs.break_even_tokens_per_pass:.2f} break even"
+            "were its output unchanged, sampled tokens as odd as these would come with a chance of "
+            f"p = {chance(sampled.p_value)} (small is bad)"
         )
-    elif isinstance(arm.estimates.tokens_per_target_pass, Interval):
-        clauses.append(f"a pass gave {quantity(arm.estimates.tokens_per_target_pass)} tokens")
-    return f"; {' and '.join(clauses)}" if clauses else ""
+    return "".join(f"; {clause}" for clause in clauses)
 
 
 def _conclusion(verdict: Verdict, decision: ArmDecision) -> str:

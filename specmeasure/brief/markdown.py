@@ -5,7 +5,7 @@ only the filters below return markup.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
 from urllib.parse import quote
 
@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from specmeasure.brief.content import brief_content
+from specmeasure.brief.glossary import Linker
 from specmeasure.brief.tables import Table
 from specmeasure.records.decision import Decision
 from specmeasure.records.estimates import Estimates
@@ -29,17 +30,29 @@ def render_markdown(
     *,
     figures: Mapping[str, str],
 ) -> str:
-    """The whole brief.
+    """The brief: one page, to be forwarded.
 
     Args:
         manifest: where and with what the run took place.
         estimates: what the trace says.
         decision: what the policy makes of it.
-        figures: paths as the page should link them, by "speedup" and "acceptance"; a figure that
-            is not named is left out.
+        figures: paths as the page should link them, by name; a figure that is not named is left
+            out.
     """
     content = brief_content(manifest, estimates, decision)
     return render_template("brief.md.j2", brief=content, figures=figures)
+
+
+def render_details(
+    manifest: Manifest,
+    estimates: Estimates,
+    decision: Decision,
+    *,
+    figures: Mapping[str, str],
+) -> str:
+    """Everything behind the brief, which links to it; arguments are the brief's."""
+    content = brief_content(manifest, estimates, decision)
+    return render_template("details.md.j2", brief=content, figures=figures)
 
 
 def render_template(name: str, **values: object) -> str:
@@ -53,10 +66,14 @@ def render_template(name: str, **values: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    linker = Linker()
     environment.filters |= {
         "code": _code_span,
         "block": _code_block,
-        "table": _aligned,
+        "table": lambda table: _aligned(table, lambda label: label),
+        "linked_table": lambda table: _aligned(table, linker.link),
+        "linked": lambda text: Markup(linker.link(escape_markdown(text))),  # noqa: S704
+        "boxed": _boxed,
         "url": _url,
     }
     return environment.get_template(name).render(values)
@@ -90,13 +107,22 @@ def _longest_run_of_backticks(text: str) -> int:
     return max((len(run) for run in re.findall("`+", text)), default=0)
 
 
-def _aligned(table: Table) -> Markup:
-    """A pipe table whose columns line up in a terminal too; the first is flush left."""
+def _aligned(table: Table, link: Callable[[str], str]) -> Markup:
+    """A pipe table whose columns line up in a terminal too; the first is flush left.
+
+    ``link`` is given the labels: the first row and the first column.
+    """
     cells = [[escape_markdown(cell) for cell in row] for row in (table.columns, *table.rows)]
+    cells = [list(map(link, cells[0])), *([link(first), *rest] for first, *rest in cells[1:])]
     widths = [max(map(len, column)) for column in zip_longest(*cells, fillvalue="")]
     header, *rows = (" | ".join(map(str.ljust, row, widths)) for row in cells)
     rule = " | ".join("-" * width for width in widths)
     return Markup("\n".join(f"| {line} |" for line in (header, rule, *rows)))  # noqa: S704
+
+
+def _boxed(markup: Markup) -> Markup:
+    """Markup as a quotation, which readers frame."""
+    return Markup("\n".join(f"> {line}" for line in markup.splitlines()))  # noqa: S704
 
 
 def _url(path: str) -> Markup:

@@ -8,7 +8,7 @@ nearest, so a bound within half a last digit of a threshold can print as the thr
 import math
 from collections.abc import Callable
 
-from specmeasure.records.estimates import Estimate, Interval, Unmeasured
+from specmeasure.records.estimates import Estimate, Interval, Unmeasured, percent
 
 NOT_MEASURED = "not measured"
 NOT_APPLICABLE = "\N{EN DASH}"
@@ -42,6 +42,40 @@ def rate(estimate: Estimate | None) -> str:
     '71.3 % [69, 73]'
     """
     return _spoken(estimate, _percent)
+
+
+def points(estimate: Estimate | None) -> str:
+    """A difference of shares in percentage points.
+
+    >>> points(Interval(value=-0.0132, low=-0.0312, high=0.0049, level=0.95, num_prompts=160))
+    '-1.3 points [-3.1, +0.5]'
+    """
+    return _spoken(estimate, _percentage_points)
+
+
+def nats(estimate: Estimate | None) -> str:
+    """Nats per token, whose third and fourth decimals matter."""
+    return _spoken(
+        estimate, lambda interval: _factor(interval, digits=_digits(interval, at_most=4))
+    )
+
+
+def chance(probability: float) -> str:
+    """A p-value, two digits.
+
+    >>> chance(0.4271), chance(0.0000012)
+    ('0.43', 'below 0.0001')
+    """
+    return "below 0.0001" if probability < 1e-4 else f"{probability:.2g}"
+
+
+def share(value: float) -> str:
+    """A share that has no interval, in percent with three digits.
+
+    >>> share(0.01234), share(1)
+    ('1.23 %', '100 %')
+    """
+    return f"{100 * value:.3g} %"
 
 
 def seconds(estimate: Estimate | None) -> str:
@@ -90,10 +124,17 @@ def count(number: int, noun: str = "") -> str:
 def level(confidence: float) -> str:
     """A confidence level.
 
-    >>> level(0.95), level(0.99167)
-    ('95 %', '99.2 %')
+    >>> level(0.95), level(0.9916667)
+    ('95 %', '99.17 %')
     """
-    return f"{100 * confidence:.1f}".removesuffix(".0") + " %"
+    return f"{percent(confidence)} %"
+
+
+def gap(delta: float | None, noise: float | None) -> str:
+    """A difference of logits, with the rounding noise at its place behind it."""
+    if delta is None or noise is None:
+        return NOT_APPLICABLE
+    return f"{delta:.2g} ({noise:.2g})"
 
 
 def reason(estimate: object) -> str | None:
@@ -127,6 +168,11 @@ def _percent(interval: Interval) -> str:
     if not round(low, bound_digits) <= round(value, digits) <= round(high, bound_digits):
         bound_digits = digits
     return f"{value:.{digits}f} % [{low:.{bound_digits}f}, {high:.{bound_digits}f}]"
+
+
+def _percentage_points(interval: Interval) -> str:
+    value, low, high = (100 * share for share in (interval.value, interval.low, interval.high))
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
 def _interval_of_time(interval: Interval) -> str:

@@ -1,4 +1,4 @@
-"""The brief's two figures: how far drafts get, and what each slice of one axis gains.
+"""Two figures of the brief: how far drafts get, and what each slice of one axis gains.
 
 Draws what was estimated; what was not measured is left out or says so.
 """
@@ -7,10 +7,23 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from specmeasure.brief.canvas import Look, assign_looks, blank_figure, styled, to_svg
+from specmeasure.brief.canvas import (
+    GREY,
+    SMALL,
+    Look,
+    Picture,
+    all_levels,
+    assign_looks,
+    blank_figure,
+    note,
+    num_columns,
+    set_title,
+    spread,
+    styled,
+)
 from specmeasure.brief.joined import published_speedup
 from specmeasure.brief.names import shortened
-from specmeasure.brief.numbers import TIMES, count, level, speedup
+from specmeasure.brief.numbers import TIMES, count, speedup
 from specmeasure.records.decision import Decision, Verdict
 from specmeasure.records.estimates import (
     ArmEstimates,
@@ -28,21 +41,22 @@ _MOST_LINES = 6  # arms in the figure by position
 _MOST_DOTS = 4  # arms in the figure by category
 _FEW_CATEGORIES = 6  # with more, one arm fewer keeps the figure on its page
 _MOST_CATEGORIES = 13
-_GREY = "#555555"
 _ALL_PROMPTS = None  # no category can be called this
 
 
-def acceptance_figure(estimates: Estimates) -> bytes | None:
+def acceptance_figure(estimates: Estimates) -> Picture | None:
     """Survival by draft position, a line an arm; None when no position was measured."""
     arms = [arm for arm in estimates.arms if any(map(_is_measured, arm.acceptance_survival))]
     if not arms:
         return None
     fastest = sorted(arms, key=lambda arm: _slowness(published_speedup(arm)))[:_MOST_LINES]
     with styled():
-        return to_svg(_acceptance_chart(fastest, assign_looks(arm.name for arm in estimates.arms)))
+        return Picture.of(
+            _acceptance_chart(fastest, assign_looks(arm.name for arm in estimates.arms))
+        )
 
 
-def speedup_figure(estimates: Estimates, decision: Decision) -> bytes | None:
+def speedup_figure(estimates: Estimates, decision: Decision) -> Picture | None:
     """Decode speedup by the first axis, a dot an arm, best first; None when none was measured."""
     rank = {arm.arm: place for place, arm in enumerate(decision.arms, start=1)} | {decision.arm: 0}
     arms = sorted(estimates.arms, key=lambda arm: rank.get(arm.name, len(rank)))
@@ -51,25 +65,25 @@ def speedup_figure(estimates: Estimates, decision: Decision) -> bytes | None:
         return None
     most = _MOST_DOTS if len(_first_axis(arms[0])) <= _FEW_CATEGORIES else _MOST_DOTS - 1
     with styled():
-        return to_svg(
+        return Picture.of(
             _speedup_chart(arms[:most], decision, assign_looks(arm.name for arm in estimates.arms))
         )
 
 
 def _acceptance_chart(arms: Sequence[ArmEstimates], looks: Mapping[str, Look]) -> "Figure":
-    figure, axes = blank_figure(height=3.4)
+    figure, axes = blank_figure(height=3.8)
     for index, arm in enumerate(arms):
-        _draw_survival(axes, arm, looks[arm.name], shift=_spread(index, len(arms), 0.08))
+        _draw_survival(axes, arm, looks[arm.name], shift=spread(index, len(arms), 0.08))
     survival = [estimate for arm in arms for estimate in arm.acceptance_survival]
     longest = max(len(arm.acceptance_survival) for arm in arms)
     axes.set_xticks(range(1, longest + 1))
     axes.set_xlim(0.5, longest + 0.5)
     axes.set_ylim(0, 100)
-    axes.set_xlabel(f"Draft position in the block, {_levels(survival)} intervals")
+    axes.set_xlabel(f"Draft position in the block, {all_levels(survival)} intervals")
     axes.set_ylabel("Blocks that kept this draft\nand all before it (%)")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(loc="upper right", title=_omission(arms, looks))
-    figure.suptitle(_acceptance_title(arms[0]), x=0.01, ha="left")
+    set_title(figure, _acceptance_title(arms[0]))
     return figure
 
 
@@ -77,10 +91,10 @@ def _speedup_chart(
     arms: Sequence[ArmEstimates], decision: Decision, looks: Mapping[str, Look]
 ) -> "Figure":
     names, demanded = _categories(arms[0]), decision.policy.min_decode_speedup
-    figure, axes = blank_figure(height=1.3 + len(names) * (0.2 + 0.14 * len(arms)))
+    figure, axes = blank_figure(height=1.6 + len(names) * (0.22 + 0.14 * len(arms)))
     for index, arm in enumerate(arms):
         rows = {
-            row + _spread(index, len(arms), 0.7 / len(arms)): _speedups(arm).get(name)
+            row + spread(index, len(arms), 0.7 / len(arms)): _speedups(arm).get(name)
             for row, name in enumerate(names)
         }
         _draw_speedups(axes, arm.name, rows, looks[arm.name], demanded=demanded)
@@ -92,11 +106,14 @@ def _speedup_chart(
     fastest = max(estimate.value for estimate in drawn if isinstance(estimate, Interval))
     left, right = axes.get_xlim()
     axes.set_xlim(max(left, 0), min(right, 2 * max(fastest, demanded)))  # wide intervals run off
-    axes.set_xlabel(f"Decode speedup over the target alone ({TIMES}), {_levels(drawn)} intervals")
+    axes.set_xlabel(
+        f"Decode speedup over the target alone ({TIMES}), {all_levels(drawn)} intervals"
+    )
     axes.grid(axis="x", alpha=0.3)
     if len(looks) > 1:
-        figure.legend(loc="outside lower center", ncols=2, title=_omission(arms, looks))
-    figure.suptitle(_speedup_title(arms[0], decision), x=0.01, ha="left")
+        columns = num_columns(arm.name for arm in arms)
+        figure.legend(loc="outside lower center", ncols=columns, title=_omission(arms, looks))
+    set_title(figure, _speedup_title(arms[0], decision))
     return figure
 
 
@@ -116,8 +133,9 @@ def _draw_survival(axes: "Axes", arm: ArmEstimates, look: Look, *, shift: float)
         label=shortened(arm.name),
         color=look.colour,
         marker=look.marker,
-        markersize=4.5,
-        linewidth=1.2,
+        linestyle=look.line,
+        markersize=5,
+        linewidth=1.3,
     )
 
 
@@ -135,7 +153,7 @@ def _draw_speedups(
         label=shortened(name),
         color=look.colour,
         marker=look.marker,
-        markersize=4.5,
+        markersize=5,
         linestyle="none",
     )
     for row in [row for row in rows if row not in dots]:
@@ -145,24 +163,17 @@ def _draw_speedups(
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
-            fontsize=7,
+            fontsize=SMALL,
             color=look.colour,
         )
 
 
 def _draw_thresholds(axes: "Axes", demanded: float) -> None:
-    axes.axvline(1.0, color=_GREY, linewidth=1)
-    axes.axvline(demanded, color=_GREY, linewidth=1, linestyle="--")
-    for place, said, side in ((1.0, "no gain ", "right"), (demanded, " demanded", "left")):
-        axes.annotate(
-            said,
-            (place, 1.0),
-            xycoords=("data", "axes fraction"),
-            ha=side,
-            va="bottom",
-            fontsize=7,
-            color=_GREY,
-        )
+    axes.axvline(1.0, color=GREY, linewidth=1)
+    axes.axvline(demanded, color=GREY, linewidth=1, linestyle="--")
+    above = ("data", "axes fraction")
+    note(axes, "no gain ", (1.0, 1.0), coordinates=above, align=("right", "bottom"))
+    note(axes, " demanded", (demanded, 1.0), coordinates=above, align=("left", "bottom"))
 
 
 def _acceptance_title(arm: ArmEstimates) -> str:
@@ -227,16 +238,5 @@ def _omission(arms: Sequence[ArmEstimates], looks: Mapping[str, Look]) -> str | 
     return f"best {len(arms)} of {len(looks)} arms" if len(arms) < len(looks) else None
 
 
-def _levels(estimates: Sequence[Estimate | None]) -> str:
-    """Every level among them: those of categories are corrected for their number."""
-    levels = sorted({estimate.level for estimate in estimates if isinstance(estimate, Interval)})
-    return " and ".join(level(confidence) for confidence in levels)
-
-
 def _is_measured(estimate: Estimate | None) -> bool:
     return isinstance(estimate, Interval)
-
-
-def _spread(index: int, number: int, step: float) -> float:
-    """How far the item is moved from the centre, so that intervals do not cover one another."""
-    return step * (index - (number - 1) / 2)

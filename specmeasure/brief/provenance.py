@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import PurePath
 
 from specmeasure.brief.names import listed, plain, shortened
 from specmeasure.brief.numbers import byte_size, count
@@ -29,6 +30,22 @@ def write_provenance(manifest: Manifest) -> tuple[Fact, ...]:
         Fact(label="Prompts", text=_prompts(manifest.corpus)),
         Fact(label="Decoding", text=f"{_decoding(manifest.plan, manifest.corpus)}, concurrency 1"),
         *_place_and_time(manifest.environment, manifest.started_at),
+    )
+
+
+def write_short_provenance(manifest: Manifest) -> tuple[Fact, ...]:
+    """Traffic, decoding, models and hardware in two lines, for one page."""
+    environment = manifest.environment
+    machine = listed([*map(plain, environment.accelerators), plain(environment.cpu)])
+    threads = count(environment.num_threads, "thread")
+    models = [
+        f"{plain(one.name)} in {plain(one.dtype).removeprefix('torch.')} on {plain(one.device)}"
+        for one in manifest.models
+    ]
+    decoding = _decoding(manifest.plan, manifest.corpus)
+    return (
+        Fact(label="Prompts", text=f"{_prompts(manifest.corpus)}; {decoding}"),
+        Fact(label="Models", text=f"{listed(models)}; {machine}, {threads}"),
     )
 
 
@@ -60,8 +77,9 @@ def _model_facts(models: Sequence[ModelFacts]) -> tuple[Fact, ...]:
 
 
 def command_line(argv: Sequence[str]) -> str:
-    """What was typed, quoted for a shell."""
-    return plain(shlex.join(argv))
+    """What was typed, quoted for a shell; where the program itself lies is left out."""
+    program = [PurePath(word).name for word in argv[:1]]
+    return plain(shlex.join([*program, *argv[1:]]))
 
 
 def _model(model: ModelFacts) -> str:

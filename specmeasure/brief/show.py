@@ -1,6 +1,4 @@
-"""Recorded trials for a terminal: all in a table, or one with its blocks and, if kept, its text."""
-
-from collections.abc import Callable, Sequence
+"""Recorded trials for a terminal: all in a table, or one of them pass by pass."""
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -9,23 +7,27 @@ from rich.text import Text
 
 from specmeasure.brief.names import plain, shortened
 from specmeasure.brief.numbers import NOT_APPLICABLE, count, duration
-from specmeasure.records.trace import BlockRecord, Trace, TrialRecord
+from specmeasure.brief.walk import (
+    Detokenise,
+    answer_text,
+    counted_passes,
+    spell_ids,
+    spelt_passes,
+    sums,
+    visible,
+)
+from specmeasure.records.trace import Trace, TrialRecord
 
-Detokenise = Callable[[Sequence[int]], str]
-
-_ACCEPTED = "green"
-_REJECTED = "red strike"
-_TARGET = "bold blue"
 _NAME_WIDTH = {"Prompt": 10, "Arm": 10}  # kept where a terminal is narrow
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def trials_table(trace: Trace) -> Table:
     """One row a trial. Ids, lengths and times; never text."""
+    most = "at most " if trace.manifest.looks else ""
     planned = count(trace.manifest.num_planned_trials, "planned trial")
     state = "sealed" if trace.sealed else "not sealed: the run can be resumed"
     table = Table(
-        caption=Text(f"{count(len(trace.trials))} of {planned}, {state}"),
+        caption=Text(f"{count(len(trace.trials))} of {most}{planned}, {state}"),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -43,7 +45,7 @@ def trials_table(trace: Trace) -> Table:
 
 
 def trial_text(trial: TrialRecord, detokenise: Detokenise | None) -> RenderableType:
-    """One trial's blocks, above them its text with drafts marked, where ids were kept.
+    """One trial pass by pass: its tokens where ids were kept, else its counts.
 
     Args:
         trial: the trial to show.
@@ -51,12 +53,29 @@ def trial_text(trial: TrialRecord, detokenise: Detokenise | None) -> RenderableT
     """
     parts: list[RenderableType] = [_title(trial)]
     if trial.error is not None:
-        return Group(*parts, Text(f"failed: {_visible(trial.error)}", style="red"))
+        return Group(*parts, Text(f"failed: {visible(trial.error)}", style="red"))
     if all(block.emitted_ids is not None for block in trial.blocks):
-        parts += [_legend(), Text(), _marked_text(trial.blocks, detokenise or _spell_ids), Text()]
+        spell = detokenise or spell_ids
+        parts += [answer_text(trial.blocks, spell), spelt_passes(trial, spell)]
+        parts += _of_chances(trial)
     else:
         parts.append(Text("The text was not kept; record with --include-text to see it."))
-    return Group(*parts, _block_table(trial.blocks))
+        parts.append(counted_passes(trial.blocks))
+    return Group(*parts, *map(Text, sums(trial.blocks)))
+
+
+def _of_chances(trial: TrialRecord) -> list[RenderableType]:
+    """What the chances of rejected drafts mean, where they are shown."""
+    if trial.checks is None or trial.checks.token_probs is None:
+        return []
+    if trial.sampling.is_greedy:
+        rule = (
+            "A greedy target keeps its likeliest token alone, however likely the next one is; "
+            "chances are those at temperature 1."
+        )
+    else:
+        rule = "A draft is kept with chance min(1, target's / draft's); a certain draft counts 1."
+    return [Text(f"✗ by target / draft: what either gave the rejected draft. {rule}")]
 
 
 def _trial_row(trial: TrialRecord) -> tuple[str, ...]:
@@ -93,75 +112,3 @@ def _title(trial: TrialRecord) -> Text:
     key = trial.key
     place = f"prompt {plain(key.prompt_id)}, turn {key.turn + 1}, repeat {key.repeat}"
     return Text(f"{place}, {plain(key.arm)}, category {plain(trial.category)}", style="bold")
-
-
-def _legend() -> Text:
-    return Text.assemble(
-        ("accepted draft", _ACCEPTED),
-        "  ",
-        ("rejected draft", _REJECTED),
-        "  ",
-        ("target's own token", _TARGET),
-    )
-
-
-def _marked_text(blocks: Sequence[BlockRecord], detokenise: Detokenise) -> Text:
-    text = Text()
-    before: tuple[int, ...] = ()
-    for block in blocks:
-        emitted, drafted = block.emitted_ids or (), block.draft_ids or ()
-        num_accepted = block.num_accepted_tokens
-        kept = before + emitted[:num_accepted]
-        text.append(_continuation(before, emitted[:num_accepted], detokenise), _ACCEPTED)
-        text.append(_continuation(kept, drafted[num_accepted:], detokenise), _REJECTED)
-        text.append(_continuation(kept, emitted[num_accepted:], detokenise), _TARGET)
-        before += emitted
-    return text
-
-
-def _continuation(before: tuple[int, ...], ids: tuple[int, ...], detokenise: Detokenise) -> str:
-    """What ``ids`` add to the text of ``before``; half a character is shown with its other half."""
-    if not ids:
-        return ""
-    shown = detokenise(before).rstrip(_REPLACEMENT) if before else ""
-    return _visible(detokenise((*before, *ids))[len(shown) :].rstrip(_REPLACEMENT))
-
-
-def _spell_ids(ids: Sequence[int]) -> str:
-    return "".join(f"{token} " for token in ids)
-
-
-def _visible(text: str) -> str:
-    """Text without characters that a terminal would act on; line breaks and tabs stay."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "·" for char in text)
-
-
-def _block_table(blocks: Sequence[BlockRecord]) -> Table:
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for name in ("Block", "Context", "Drafted", "Accepted", "Emitted", "Draft", "Verify"):
-        table.add_column(name, justify="right")
-    table.add_column("")
-    for index, block in enumerate(blocks):
-        table.add_row(
-            str(index),
-            str(block.context_length),
-            str(block.num_draft_tokens),
-            str(block.num_accepted_tokens),
-            str(block.num_emitted_tokens),
-            duration(block.draft_s),
-            duration(block.verify_s),
-            _what_happened(block, is_first=index == 0),
-        )
-    return table
-
-
-def _what_happened(block: BlockRecord, *, is_first: bool) -> str:
-    if is_first:
-        return "prefill"
-    if block.truncated:
-        return "cut by EOS or a stop text"
-    if not block.num_draft_tokens:
-        return "nothing drafted"
-    if block.num_accepted_tokens == block.num_draft_tokens:
-        return "all kept, bonus token"
-    return f"draft {block.num_accepted_tokens + 1} rejected"

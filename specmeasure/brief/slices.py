@@ -3,9 +3,11 @@
 Reads intervals that were corrected for the number of looks; corrects nothing itself.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from specmeasure.brief.headline import splitting_axis
 from specmeasure.brief.joined import JoinedArm
 from specmeasure.brief.names import listed, plain
 from specmeasure.brief.numbers import count
@@ -13,6 +15,7 @@ from specmeasure.brief.tables import Footnotes, Table, slice_table
 from specmeasure.records.estimates import Interval, SliceEstimates
 
 _MOST_ROWS = 20
+_MOST_ON_A_PAGE = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +29,17 @@ class SliceTable:
 
 def write_slice_tables(arm: JoinedArm, notes: Footnotes) -> tuple[SliceTable, ...]:
     """A table for each axis."""
-    tables = []
-    for axis in dict.fromkeys(part.axis for part in arm.estimates.slices):
-        parts = [part for part in arm.estimates.slices if part.axis == axis]
-        largest = sorted(parts, key=lambda part: -part.num_prompts)[:_MOST_ROWS]
-        tables.append(
-            SliceTable(
-                axis=plain(axis),
-                table=slice_table(arm, [part for part in parts if part in largest], notes),
-                left_out=_left_out(axis, len(parts) - len(largest)),
-            )
-        )
-    return tuple(tables)
+    axes = dict.fromkeys(part.axis for part in arm.estimates.slices)
+    return tuple(_slice_table(arm, axis, notes, at_most=_MOST_ROWS) for axis in axes)
+
+
+def write_telling_slices(arm: JoinedArm, notes: Footnotes) -> SliceTable | None:
+    """The axis on which verdicts differ, or else the first that has slices, cut to a page."""
+    parts = arm.estimates.slices
+    sizes = Counter(part.axis for part in parts)
+    several = [part.axis for part in parts if sizes[part.axis] > 1]
+    axis = splitting_axis(arm.decision.slices) or next(iter(several or sizes), None)
+    return None if axis is None else _slice_table(arm, axis, notes, at_most=_MOST_ON_A_PAGE)
 
 
 def write_gains(slices: Sequence[SliceEstimates]) -> str:
@@ -70,6 +72,16 @@ def write_correction(arms: Sequence[JoinedArm]) -> str:
         f"Intervals of slices take Holm's levels over {count(len(looks), 'measured slice')} of "
         f"{count(len(arms), 'arm')}: were there no change anywhere, any of them would exclude "
         "1.00 in about 5 % of runs or fewer (family-wise)."
+    )
+
+
+def _slice_table(arm: JoinedArm, axis: str, notes: Footnotes, *, at_most: int) -> SliceTable:
+    parts = [part for part in arm.estimates.slices if part.axis == axis]
+    largest = sorted(parts, key=lambda part: -part.num_prompts)[:at_most]
+    return SliceTable(
+        axis=plain(axis),
+        table=slice_table(arm, [part for part in parts if part in largest], notes),
+        left_out=_left_out(axis, len(parts) - len(largest)),
     )
 
 

@@ -10,6 +10,7 @@ from specmeasure.brief.numbers import (
     byte_size,
     count,
     duration,
+    noise,
     quantity,
     rate,
     reason,
@@ -21,9 +22,12 @@ from specmeasure.records.estimates import (
     ArmEstimates,
     Costs,
     Estimate,
-    Losslessness,
+    Interval,
+    Quantiles,
     SliceEstimates,
+    Unmeasured,
 )
+from specmeasure.records.plan import BASELINE_AGAIN
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -38,6 +42,14 @@ class Table:
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"a row does not fit the columns {self.columns}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captioned:
+    """A table and the line above it."""
+
+    caption: str
+    table: Table
 
 
 class Footnotes:
@@ -67,8 +79,8 @@ def policy_table(findings: Sequence[RuleFinding]) -> Table:
     )
 
 
-def speed_table(arms: Sequence[JoinedArm], notes: Footnotes) -> Table:
-    """How fast each arm was against the baseline on the same prompts."""
+def speed_table(noise_floor: Estimate, arms: Sequence[JoinedArm], notes: Footnotes) -> Table:
+    """How fast each arm was against the baseline on the same prompts, the baseline itself first."""
     columns = (
         "Arm",
         "Verdict",
@@ -78,7 +90,14 @@ def speed_table(arms: Sequence[JoinedArm], notes: Footnotes) -> Table:
         "Median prompt",
         "Prompts slower",
     )
-    return Table(columns=columns, rows=tuple(_speed_row(arm, notes) for arm in arms))
+    again = (
+        BASELINE_AGAIN.name,
+        NOT_APPLICABLE,
+        count(noise_floor.num_prompts) if isinstance(noise_floor, Interval) else NOT_APPLICABLE,
+        notes.cell(noise, noise_floor),
+        *(NOT_APPLICABLE,) * 3,
+    )
+    return Table(columns=columns, rows=(again, *(_speed_row(arm, notes) for arm in arms)))
 
 
 def drafting_table(baseline: ArmEstimates, arms: Sequence[JoinedArm], notes: Footnotes) -> Table:
@@ -95,6 +114,20 @@ def drafting_table(baseline: ArmEstimates, arms: Sequence[JoinedArm], notes: Foo
     )
     estimated = [baseline, *(arm.estimates for arm in arms)]
     return Table(columns=columns, rows=tuple(_drafting_row(arm, notes) for arm in estimated))
+
+
+def quantile_table(
+    name: str, arms: Sequence[tuple[str, Quantiles | Unmeasured | None]], notes: Footnotes
+) -> Table:
+    """What users wait for, arm by arm; without rows where nobody counted requests one by one."""
+    return Table(
+        columns=(name, "p50", "p95", "p99"),
+        rows=tuple(
+            (plain(arm), *(notes.cell(seconds, one) for one in _three(found)))
+            for arm, found in arms
+            if found is not None
+        ),
+    )
 
 
 def slice_table(arm: JoinedArm, parts: Sequence[SliceEstimates], notes: Footnotes) -> Table:
@@ -149,26 +182,12 @@ def cost_table(arms: Sequence[JoinedArm]) -> Table:
     )
 
 
-def output_table(arms: Sequence[ArmEstimates]) -> Table:
-    """The losslessness audit, in trials; the baseline's own near-ties are the yardstick."""
-    columns = (
-        "Arm",
-        "Trials",
-        "Tokens checked",
-        "Identical",
-        "Near-tie",
-        "Divergent",
-        "Differ from baseline",
-        "Worst gap (noise), logits",
-    )
-    return Table(
-        columns=columns,
-        rows=tuple(
-            _output_row(arm.name, arm.losslessness)
-            for arm in arms
-            if isinstance(arm.losslessness, Losslessness)
-        ),
-    )
+def memory(arm: ArmEstimates) -> str:
+    """Weights and cache; of other arms than the baseline what they need beyond it."""
+    if arm.extra_memory_bytes is None:
+        return byte_size(arm.memory_bytes)
+    sign = "" if arm.extra_memory_bytes < 0 else "+"
+    return f"{sign}{byte_size(arm.extra_memory_bytes)}"
 
 
 def _mark(number: int) -> str:
@@ -176,9 +195,13 @@ def _mark(number: int) -> str:
 
 
 def _outcome(finding: RuleFinding) -> str:
-    if finding.outcome is RuleOutcome.FAILED and finding.blocks_no_go:
-        return "failed: forbids GO"
-    return finding.outcome.value
+    match finding.outcome:
+        case RuleOutcome.MET:
+            return "✓ met"
+        case RuleOutcome.OPEN:
+            return "? open"
+        case RuleOutcome.FAILED:
+            return "✗ failed: forbids GO" if finding.blocks_no_go else "✗ failed"
 
 
 def _speed_row(arm: JoinedArm, notes: Footnotes) -> tuple[str, ...]:
@@ -203,15 +226,14 @@ def _drafting_row(arm: ArmEstimates, notes: Footnotes) -> tuple[str, ...]:
         notes.cell(quantity, arm.tokens_per_target_pass),
         notes.cell(seconds, arm.ttft_s),
         notes.cell(seconds, arm.tpot_s),
-        _memory(arm),
+        memory(arm),
     )
 
 
-def _memory(arm: ArmEstimates) -> str:
-    if arm.extra_memory_bytes is None:
-        return byte_size(arm.memory_bytes)
-    sign = "" if arm.extra_memory_bytes < 0 else "+"
-    return f"{sign}{byte_size(arm.extra_memory_bytes)}"
+def _three(found: Quantiles | Unmeasured) -> tuple[Estimate, Estimate, Estimate]:
+    if isinstance(found, Unmeasured):
+        return found, found, found
+    return found.p50, found.p95, found.p99
 
 
 def _cost_row(name: str, costs: Costs) -> tuple[str, ...]:
@@ -224,21 +246,4 @@ def _cost_row(name: str, costs: Costs) -> tuple[str, ...]:
         f"{costs.overhead_ratio:.3f}",
         f"{100 * costs.overhead_share:.1f} %",
         duration(costs.target_step_s),
-    )
-
-
-def _output_row(name: str, audit: Losslessness) -> tuple[str, ...]:
-    worst = NOT_APPLICABLE
-    if audit.worst_delta is not None:
-        noise = NOT_APPLICABLE if audit.worst_noise is None else f"{audit.worst_noise:.2g}"
-        worst = f"{audit.worst_delta:.2g} ({noise})"
-    return (
-        plain(name),
-        count(audit.num_trials),
-        count(audit.num_checked_tokens),
-        count(audit.num_identical),
-        count(audit.num_near_tie),
-        count(audit.num_divergent),
-        count(audit.num_differing_from_baseline),
-        worst,
     )

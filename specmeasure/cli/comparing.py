@@ -11,11 +11,12 @@ from specmeasure.brief.comparison import comparison_content
 from specmeasure.brief.regression import regression_content
 from specmeasure.brief.side_by_side import comparison_tables, regression_table
 from specmeasure.cli import replaying, running
+from specmeasure.cli.progress import watched
 from specmeasure.cli.running import wide_console
 from specmeasure.errors import UsageError
 from specmeasure.records.comparison import GateOutcome
 
-WITH_FOLDERS = {"sources", "out", "force", "as_json", "baseline", "fail_if_lower"}
+WITH_FOLDERS = {"sources", "out", "force", "as_json", "quiet", "baseline", "fail_if_lower"}
 EXIT_BY_OUTCOME = {GateOutcome.HELD: 0, GateOutcome.FELL: 10, GateOutcome.OPEN: 20}
 
 
@@ -55,7 +56,7 @@ def compare_drafts(context: typer.Context, sources: list[str]) -> None:
         raise UsageError("compare ranks real runs: --confirm takes 1 or more.")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005 - the user's own clock
     folder: Path = asked["out"] or Path("reports") / f"compare-{stamp}"
-    with running.watched(None) as watchers:
+    with watched(None, quiet=asked["quiet"]) as watchers:
         requests = [
             replaying.replay_request(context, watchers, sources, target)
             for target in asked["target"] or [None]

@@ -65,6 +65,7 @@ def run(
     ignore_eos: opt.IgnoreEos = False,
     row_sampling: opt.AskedSampling = True,
     draft_sampling: opt.DraftSampling = "probabilistic",
+    lossy: opt.Lossy = None,
     field: opt.Field = None,
     response_field: opt.ResponseField = None,
     category_field: opt.CategoryField = None,
@@ -81,6 +82,8 @@ def run(
     repeats: opt.Repeats = 1,
     seed: opt.Seed = 0,
     include_text: opt.IncludeText = False,
+    until_decided: opt.UntilDecided = False,
+    max_prompts: opt.MaxPrompts = None,
     policy: opt.PolicyFile = None,
     min_speedup: opt.MinSpeedup = None,
     min_slice_speedup: opt.MinSliceSpeedup = None,
@@ -89,8 +92,11 @@ def run(
     max_divergent: opt.MaxDivergent = None,
     max_noise: opt.MaxNoise = None,
     max_failed_share: opt.MaxFailedShare = None,
+    check_answers: opt.CheckAnswers = None,
+    run_code: opt.RunCode = False,
     check: opt.Check = False,
     as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Replay prompts with and without speculation, record every block, write the brief."""
     from specmeasure.cli import running
@@ -146,6 +152,7 @@ def plan(
     ignore_eos: opt.IgnoreEos = False,
     row_sampling: opt.AskedSampling = True,
     draft_sampling: opt.DraftSampling = "probabilistic",
+    lossy: opt.Lossy = None,
     field: opt.Field = None,
     response_field: opt.ResponseField = None,
     category_field: opt.CategoryField = None,
@@ -163,11 +170,13 @@ def plan(
     max_divergent: opt.MaxDivergent = None,
     max_noise: opt.MaxNoise = None,
     max_failed_share: opt.MaxFailedShare = None,
+    check_answers: opt.CheckAnswers = None,
     detect: opt.Detect = "5%",
     power: opt.Power = 0.8,
     each_slice: opt.EachSlice = False,
     pilot: opt.Pilot = 20,
     write: opt.Write = None,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Say how many prompts and repeats a decision needs, and write the run's plan file."""
     from specmeasure.cli import planning
@@ -226,6 +235,7 @@ def replay(
     max_failed_share: opt.MaxFailedShare = None,
     check: opt.Check = False,
     as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Know every K and every draft from one pass, and run the best for real with --confirm."""
     from specmeasure.cli import replaying
@@ -283,6 +293,7 @@ def compare(
     max_noise: opt.MaxNoise = None,
     max_failed_share: opt.MaxFailedShare = None,
     as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Rank drafts: on prompts by replay and real runs, or from recorded run folders."""
     from specmeasure.cli import comparing
@@ -313,15 +324,53 @@ def brief(
 
 
 @app.command()
+def audit(
+    context: typer.Context,
+    sources: opt.Audited = None,
+    target: opt.AuditTarget = None,
+    draft: opt.AuditDraft = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    attn: opt.Attn = None,
+    threads: opt.Threads = None,
+    device_map: opt.DeviceMap = None,
+    allow_pickle: opt.AllowPickle = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    temperature: opt.Temperature = 0.0,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    out: opt.AuditOut = None,
+    seed: opt.Seed = 0,
+    policy: opt.PolicyFile = None,
+    max_divergent: opt.MaxDivergent = None,
+    check: opt.Check = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Say whether answers are the target's own: a run's, or any engine's recorded ids."""
+    from specmeasure.cli import auditing
+
+    auditing.audit(context)
+
+
+@app.command()
 def show(
     folder: opt.RunFolder,
     prompt: opt.PromptId = None,
     arm: opt.ArmName = None,
 ) -> None:
-    """List a run's trials, or print the blocks of one prompt's trials."""
+    """List a run's trials, or walk through one prompt's answers: draft, verify, reject."""
     from specmeasure.cli import showing
 
     showing.show(folder, prompt_id=prompt, arm=arm)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of estimates.json."""
+    from specmeasure.api.schema import estimates_schema
+
+    print(estimates_schema(), end="")
 
 
 def main() -> None:

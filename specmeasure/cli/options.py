@@ -136,6 +136,32 @@ TopP = Annotated[
     float | None,
     _option("--top-p", min=0.0, max=1.0, help="Sample from this probability mass.", panel=DECODING),
 ]
+Lossy = Annotated[
+    list[str] | None,
+    _option(
+        "--lossy",
+        help="Also measure arms that may change the output: typical, or typical:EPSILON,DELTA "
+        "(0.09,0.3). May be repeated; never a default.",
+        panel=DECODING,
+    ),
+]
+CheckAnswers = Annotated[
+    str | None,
+    _option(
+        "--check-answers",
+        help="Grade answers by the recorded ones: exact, contains, number (the last one) or "
+        "python-tests (see --response-field, --run-code).",
+        panel=DECISION,
+    ),
+]
+RunCode = Annotated[
+    bool,
+    _option(
+        "--run-code",
+        help="Let --check-answers python-tests run what the models write, on this machine.",
+        panel=DECISION,
+    ),
+]
 IgnoreEos = Annotated[
     bool,
     _option("--ignore-eos", help="Decode the whole budget, whatever is emitted.", panel=DECODING),
@@ -344,7 +370,54 @@ Check = Annotated[
 AsJson = Annotated[
     bool, _option("--json", help="Print one JSON document instead of tables.", panel=DECISION)
 ]
+UntilDecided = Annotated[
+    bool,
+    _option(
+        "--until-decided",
+        help="Stop as soon as it is GO or NO_GO, at one of a few looks fixed before.",
+        panel=DECISION,
+    ),
+]
+MaxPrompts = Annotated[
+    int | None,
+    _option(
+        "--max-prompts",
+        min=1,
+        help="With --until-decided: the most prompts. Default all.",
+        panel=DECISION,
+    ),
+]
+Quiet = Annotated[
+    bool, _option("--quiet", help="Say nothing but warnings and the result.", panel=RECORD)
+]
 PromptId = Annotated[
-    str | None, typer.Option("--prompt", help="Print this prompt's trials block by block.")
+    str | None, typer.Option("--prompt", help="Walk through this prompt's answers, pass by pass.")
 ]
 ArmName = Annotated[str | None, typer.Option("--arm", help="Only this arm, e.g. 'draft k=4'.")]
+Audited = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="A folder that a run wrote; or files of recorded answers (token ids), - for stdin.",
+        show_default=False,
+    ),
+]
+AuditTarget = Annotated[
+    str | None,
+    _option("--target", help="The model that gave the recorded answers.", panel=MODELS),
+]
+AuditDraft = Annotated[
+    str | None,
+    _option(
+        "--draft",
+        help="Their draft model: also test sampled tokens for a pull towards it.",
+        panel=MODELS,
+    ),
+]
+AuditOut = Annotated[
+    Path | None,
+    _option(
+        "--out",
+        help="Folder for the page and its numbers. Default: a run's own; else none.",
+        panel=RECORD,
+    ),
+]

@@ -9,6 +9,7 @@ import typer
 from specmeasure import api
 from specmeasure.brief.planning import plan_tables
 from specmeasure.cli import running
+from specmeasure.cli.progress import watched
 from specmeasure.errors import UsageError
 from specmeasure.planfile import write_request
 from specmeasure.records.precision import Wish
@@ -21,7 +22,7 @@ def plan(context: typer.Context) -> None:
     names_pair = bool(asked["target"] or asked["draft"] or asked["ngram"])
     asked.update(repeats=1, include_text=False, limit=None)
     path: Path | None = asked["write"]
-    with running.watched(None) as watchers:
+    with watched(None, quiet=asked["quiet"]) as watchers:
         request = running.request(context, watchers)
         planned = api.plan_measurement(
             request,

@@ -11,6 +11,7 @@ from specmeasure import api
 from specmeasure.api import replay_reports, replays
 from specmeasure.brief.replay_console import replay_summary
 from specmeasure.cli import running
+from specmeasure.cli.progress import watched
 from specmeasure.errors import UsageError
 from specmeasure.records.costs import CostTable
 from specmeasure.records.decision import Policy
@@ -18,7 +19,7 @@ from specmeasure.records.plan import BASELINE
 from specmeasure.records.replay import ReplayRequest, ReplayTrace
 from specmeasure.records.request import Request
 
-WITH_RESUME = {"resume", "prompts", "check", "as_json", "costs"}
+WITH_RESUME = {"resume", "prompts", "check", "as_json", "quiet", "costs"}
 
 
 def replay(context: typer.Context) -> None:
@@ -28,7 +29,7 @@ def replay(context: typer.Context) -> None:
     if asked["resume"]:
         running.refuse_beside(context, "--resume", WITH_RESUME)
         folder: Path = asked["resume"]
-        with running.watched(folder) as watchers:
+        with watched(folder, quiet=asked["quiet"]) as watchers:
             trace = replays.resume_replay(folder, asked["prompts"] or (), watchers=watchers)
     else:
         folder, trace = _start(context)
@@ -66,7 +67,7 @@ def _start(context: typer.Context) -> tuple[Path, ReplayTrace]:
     asked = context.params
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005 - the user's own clock
     folder: Path = asked["out"] or Path("reports") / f"replay-{stamp}"
-    with running.watched(folder) as watchers:
+    with watched(folder, quiet=asked["quiet"]) as watchers:
         request = replay_request(context, watchers, asked["prompts"], asked["target"])
         trace = replays.start_replay(
             request, folder, replace_replay=asked["force"], watchers=watchers

@@ -1,8 +1,8 @@
 """From parsed options to a run, its progress and its result."""
 
+import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -10,23 +10,32 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from specmeasure import api, demo
 from specmeasure.api.arms import arms_at, plan_candidates
 from specmeasure.brief.console import summary_table
+from specmeasure.brief.machine_notes import machine_notes
+from specmeasure.cli.progress import warn, watched
 from specmeasure.decide import override, read_policy
-from specmeasure.errors import RunInterrupted, UnusablePlan, UnusablePolicy, UsageError
+from specmeasure.errors import ModelError, UnusablePlan, UnusablePolicy, UsageError
 from specmeasure.planfile import read_request
 from specmeasure.records.corpus import CorpusOptions
 from specmeasure.records.decision import Policy
-from specmeasure.records.plan import Arm, DraftSampling, ModelOptions, Plan, Sampling
+from specmeasure.records.plan import (
+    AnswerCheck,
+    Arm,
+    DraftSampling,
+    ModelOptions,
+    Plan,
+    Sampling,
+    TypicalAcceptance,
+)
 from specmeasure.records.request import Request
 from specmeasure.records.trace import Trace
 
 EXIT_BY_VERDICT = {"GO": 0, "NO_GO": 10, "INCONCLUSIVE": 20}
-WITH_RESUME = {"resume", "prompts", "check", "as_json"}
-WITH_PLAN = {"plan", "out", "force", "check", "as_json"}
+WITH_RESUME = {"resume", "prompts", "run_code", "check", "as_json", "quiet"}
+WITH_PLAN = {"plan", "until_decided", "out", "force", "run_code", "check", "as_json", "quiet"}
 GIB = 2**30
 PIPE_WIDTH = 110
 
@@ -36,9 +45,15 @@ def start(context: typer.Context) -> tuple[Path, Trace]:
     asked = context.params
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005 - the user's own clock
     folder: Path = asked["out"] or Path("reports") / stamp
-    with watched(folder) as watchers:
+    with watched(folder, quiet=asked["quiet"]) as watchers:
         asked_for = _planned(context) if asked["plan"] else request(context, watchers)
-        trace = api.start(asked_for, folder, replace_run=asked["force"], watchers=watchers)
+        trace = api.start(
+            asked_for,
+            folder,
+            replace_run=asked["force"],
+            run_code=asked["run_code"],
+            watchers=watchers,
+        )
     return folder, trace
 
 
@@ -48,10 +63,17 @@ def request(context: typer.Context, watchers: api.Watchers) -> Request:
     if not asked["prompts"]:
         raise UsageError("no prompts: name files, folders or - for stdin (or --resume a run).")
     return Request(
-        plan=plan_for(asked, watchers, lambda found: arms_at(found, _lengths(asked["k"]))),
+        plan=plan_for(
+            asked,
+            watchers,
+            lambda found: arms_at(
+                found, _lengths(asked["k"]), [_lossy_rule(text) for text in asked["lossy"] or ()]
+            ),
+        ),
         sources=tuple(asked["prompts"]),
-        options=corpus_options(asked),
+        options=replace(corpus_options(asked), limit=_limit(asked)),
         policy=policy(context, Policy()),
+        until_decided=asked.get("until_decided", False),
         argv=tuple(sys.argv),
     )
 
@@ -64,7 +86,25 @@ def _planned(context: typer.Context) -> Request:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UnusablePlan(f"--plan {path}: cannot be read: {error}") from error
-    return replace(read_request(text, str(path)), argv=tuple(sys.argv))
+    planned = read_request(text, str(path))
+    return replace(
+        planned,
+        until_decided=planned.until_decided or context.params["until_decided"],
+        argv=tuple(sys.argv),
+    )
+
+
+def _limit(asked: dict[str, Any]) -> int | None:
+    """The most prompts of a run, by whichever option names them."""
+    limit: int | None = asked["limit"]
+    most: int | None = asked.get("max_prompts")
+    if most is None:
+        return limit
+    if not asked["until_decided"]:
+        raise UsageError("--max-prompts is for --until-decided; without it, --limit sets the size.")
+    if limit is not None:
+        raise UsageError("--limit and --max-prompts say the same here; leave out --limit.")
+    return most
 
 
 def corpus_options(asked: dict[str, Any]) -> CorpusOptions:
@@ -77,8 +117,13 @@ def resume(context: typer.Context) -> tuple[Path, Trace]:
     """Finish an interrupted run; everything but the place of the prompts is in its manifest."""
     refuse_beside(context, "--resume", WITH_RESUME)
     folder: Path = context.params["resume"]
-    with watched(folder) as watchers:
-        return folder, api.resume(folder, context.params["prompts"] or (), watchers=watchers)
+    with watched(folder, quiet=context.params["quiet"]) as watchers:
+        return folder, api.resume(
+            folder,
+            context.params["prompts"] or (),
+            run_code=context.params["run_code"],
+            watchers=watchers,
+        )
 
 
 def refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None:
@@ -96,7 +141,9 @@ def refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None:
 def conclude(context: typer.Context, folder: Path, trace: Trace, *, policy: Policy | None) -> None:
     """Estimate, decide, write the brief, print the result; exit by the verdict with --check."""
     report = api.conclude(trace, policy=policy)
-    brief = api.write_report(report, folder)
+    for note in machine_notes(report.estimates, report.decision.policy):
+        warn(note)
+    brief = api.write_report(report, folder, detokenise=_detokeniser(trace))
     if context.params["as_json"]:
         print(api.as_json(report))
     else:
@@ -105,6 +152,15 @@ def conclude(context: typer.Context, folder: Path, trace: Trace, *, policy: Poli
         console.print(f"Brief: {brief}", soft_wrap=True, highlight=False)
     if context.params["check"]:
         raise typer.Exit(EXIT_BY_VERDICT[report.decision.verdict])
+
+
+def _detokeniser(trace: Trace) -> Callable[[Sequence[int]], str] | None:
+    """The target's tokenizer, where it is needed and at hand."""
+    try:
+        return api.detokeniser(trace)
+    except ModelError as error:
+        warn(f"report.html shows ids in place of text: {error}")
+        return None
 
 
 def policy(context: typer.Context, stated: Policy) -> Policy:
@@ -116,15 +172,15 @@ def policy(context: typer.Context, stated: Policy) -> Policy:
             stated = read_policy(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise UnusablePolicy(f"--policy {path}: cannot be read: {error}") from error
-    memory = asked["max_memory_gib"]
+    memory = asked.get("max_memory_gib")
     flags = {
-        "min_decode_speedup": asked["min_speedup"],
-        "min_slice_speedup": asked["min_slice_speedup"],
+        "min_decode_speedup": asked.get("min_speedup"),
+        "min_slice_speedup": asked.get("min_slice_speedup"),
         "max_memory_bytes": None if memory is None else int(memory * GIB),
-        "min_prompts": asked["min_prompts"],
-        "max_divergent_trials": asked["max_divergent"],
-        "max_noise": asked["max_noise"],
-        "max_failed_share": asked["max_failed_share"],
+        "min_prompts": asked.get("min_prompts"),
+        "max_divergent_trials": asked.get("max_divergent"),
+        "max_noise": asked.get("max_noise"),
+        "max_failed_share": asked.get("max_failed_share"),
     }
     return override(stated, flags, "flags")
 
@@ -170,27 +226,29 @@ def plan_for(
     return Plan(
         target=target,
         arms=arms(candidates),
-        sampling=_sampling(asked),
+        sampling=sampling(asked),
         max_new_tokens=asked["max_new_tokens"],
         num_repeats=asked.get("repeats", 1),
         seed=asked["seed"],
         ignore_eos=asked["ignore_eos"],
         use_asked_sampling=asked["row_sampling"],
         include_text=asked["include_text"],
+        answer_check=_answer_check(asked.get("check_answers")),
         options=ModelOptions(**options, num_threads=asked["threads"]),
     )
 
 
-def _sampling(asked: dict[str, Any]) -> Sampling:
+def sampling(asked: dict[str, Any]) -> Sampling:
+    """How tokens are picked, from parsed options."""
     try:
-        sampling = Sampling(
+        stated = Sampling(
             temperature=asked["temperature"], top_k=asked["top_k"], top_p=asked["top_p"]
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if sampling.is_greedy and (sampling.top_k or sampling.top_p):
+    if stated.is_greedy and (stated.top_k or stated.top_p):
         raise UsageError("--top-k and --top-p need a --temperature above 0.")
-    return sampling
+    return stated
 
 
 def _draft_samplings(text: str) -> list[DraftSampling]:
@@ -202,45 +260,33 @@ def _draft_samplings(text: str) -> list[DraftSampling]:
         ) from None
 
 
+def _lossy_rule(text: str) -> TypicalAcceptance:
+    """The rule of 'typical' or 'typical:EPSILON,DELTA'."""
+    if text == "typical":
+        return TypicalAcceptance()
+    name, _, numbers = text.partition(":")
+    epsilon, _, delta = numbers.partition(",")
+    try:
+        rule = TypicalAcceptance(epsilon=float(epsilon), delta=float(delta))
+    except ValueError:
+        rule = None
+    if name != "typical" or rule is None or math.isinf(rule.delta):
+        raise UsageError(
+            f"--lossy {text}: use typical, or typical:EPSILON,DELTA with EPSILON between 0 and 1 "
+            "and DELTA above 0, e.g. typical:0.09,0.3."
+        )
+    return rule
+
+
+def _answer_check(text: str | None) -> AnswerCheck | None:
+    try:
+        return None if text is None else AnswerCheck(text)
+    except ValueError:
+        raise UsageError(f"--check-answers {text}: use one of {', '.join(AnswerCheck)}.") from None
+
+
 def _lengths(text: str) -> list[int]:
     try:
         return list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise UsageError(f"--k {text}: use whole numbers, e.g. --k 2,4,8.") from None
-
-
-@contextmanager
-def watched(folder: Path | None) -> Iterator[api.Watchers]:
-    """A progress bar on stderr while the body runs; Ctrl-C ends it with a way to go on."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        trials = progress.add_task("trials", total=None, visible=False)
-
-        def say(line: str) -> None:
-            progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-        try:
-            yield api.Watchers(
-                stage=say,
-                warning=lambda text: say(f"warning: {text}"),
-                planned=lambda total: progress.reset(trials, total=total, visible=True),
-                trial=lambda: progress.advance(trials),
-            )
-        except KeyboardInterrupt:
-            raise RunInterrupted(f"interrupted.{_way_on(folder)}") from None
-
-
-def _way_on(folder: Path | None) -> str:
-    """How to finish what was begun in a folder."""
-    if folder is None:
-        return ""
-    command = "replay" if (folder / "replay.json").exists() else "run"
-    if command == "run" and not (folder / "manifest.json").exists():
-        return ""
-    return f" What was recorded is kept; go on with: specmeasure {command} --resume {folder}"

@@ -1,14 +1,13 @@
 """Trials on the terminal: a list, or one prompt's blocks."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from specmeasure import api
 from specmeasure.brief.show import trial_text, trials_table
+from specmeasure.brief.walk import how_to_read
 from specmeasure.cli.running import wide_console
 from specmeasure.errors import UsageError
-from specmeasure.records.trace import Trace
 
 
 def show(folder: Path, *, prompt_id: str | None, arm: str | None) -> None:
@@ -30,16 +29,7 @@ def show(folder: Path, *, prompt_id: str | None, arm: str | None) -> None:
     if prompt_id is None:
         console.print(trials_table(replace(trace, trials=tuple(chosen))))
         return
-    detokenise = _detokeniser(trace)
+    detokenise = api.detokeniser(trace)
+    console.print(how_to_read())
     for trial in chosen:
         console.print(trial_text(trial, detokenise))
-
-
-def _detokeniser(trace: Trace) -> Callable[[Sequence[int]], str] | None:
-    """The target's tokenizer, loaded only where the trace kept ids."""
-    if not trace.manifest.plan.include_text:
-        return None
-    from specmeasure.engines.loading import load_tokenizer
-
-    tokenizer = load_tokenizer(trace.manifest.plan.target, trace.manifest.plan.options)
-    return lambda ids: str(tokenizer.decode(list(ids)))

@@ -142,7 +142,7 @@ class _Board:
         at = (inside.nonzero()[:, 0].cpu(), place[inside].cpu())
         tokens = ids[:, predicted][inside]  # [N]
         logits = chunk.reads[0].logits[inside].float()  # [N, V]
-        target_probs = _probs(logits, sampling, "target")
+        target_probs = probs_of(logits, sampling, "target")
         _put(self._target, at, _target_along(logits, target_probs, tokens))
         reads = iter(chunk.reads[1:])
         for drafter, scores in zip(drafters, self._drafts, strict=True):
@@ -169,8 +169,12 @@ class _Board:
         ]
 
 
-def _probs(logits: Tensor, sampling: Sampling, name: str) -> Tensor:
-    """What is sampled from; of a greedy answer, the softmax of the logits. [N, V] float32."""
+def probs_of(logits: Tensor, sampling: Sampling, name: str) -> Tensor:
+    """What is sampled from; of a greedy answer, the softmax of the logits. [N, V] float32.
+
+    Raises:
+        BrokenLogits: they hold NaN; ``name`` says whose they are.
+    """
     probs = logits.softmax(-1) if sampling.is_greedy else sampling_probs(logits, sampling)
     if probs.sum(-1).isnan().any():
         raise BrokenLogits(f"the {name}'s logits hold NaN. Try --dtype float32.")
@@ -203,7 +207,7 @@ def _draft_along(
     target's p and the draft's q (Leviathan et al. 2023, arXiv:2211.17192, Algorithm 1). A greedy
     draft is a point mass; a greedy target keeps what its own argmax is.
     """
-    probs = _probs(logits, sampling, "draft")
+    probs = probs_of(logits, sampling, "draft")
     hit = logits.argmax(-1) == tokens
     is_point = sampling.is_greedy or draft_sampling is DraftSampling.GREEDY
     own, target = (each.gather(1, tokens[:, None])[:, 0] for each in (probs, target_probs))

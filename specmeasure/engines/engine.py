@@ -4,8 +4,15 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.plan import Arm, DecodeSettings
-from specmeasure.records.trace import Audit, ModelFacts, Observation
+from specmeasure.records.plan import Arm, DecodeSettings, Sampling
+from specmeasure.records.trace import (
+    Audit,
+    Divergence,
+    ModelFacts,
+    Observation,
+    SampledAudit,
+    TokenProbs,
+)
 
 
 class Engine(Protocol):
@@ -29,5 +36,33 @@ class Engine(Protocol):
     ) -> Observation:
         """Decode once and record every block."""
 
-    def audit(self, context_ids: Sequence[int], token_ids: Sequence[int]) -> Audit:
-        """Teacher-force a greedy answer through the target (no baseline comparison yet)."""
+    def audit(
+        self,
+        context_ids: Sequence[int],
+        token_ids: Sequence[int],
+        divergence: Divergence | None,
+    ) -> Audit:
+        """Teacher-force a greedy answer through the target.
+
+        Args:
+            context_ids: what it answers.
+            token_ids: what was emitted.
+            divergence: from the baseline's answer; the audit adds its gap and its noise.
+        """
+
+    def audit_sampled(
+        self, context_ids: Sequence[int], seen: Observation, arm: Arm, settings: DecodeSettings
+    ) -> SampledAudit:
+        """Teacher-force a sampled answer through target and draft.
+
+        Args:
+            context_ids: what it answers.
+            seen: the answer, its blocks with their draft ids.
+            arm: that gave it.
+            settings: it was sampled with, but for the seed: the audit's own.
+        """
+
+    def token_probs(
+        self, context_ids: Sequence[int], seen: Observation, arm: Arm, sampling: Sampling
+    ) -> TokenProbs:
+        """Chances of an answer's tokens and of its rejected drafts."""

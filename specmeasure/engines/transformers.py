@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 import torch
 
+from specmeasure.decode.along import Origin, wants_same_shapes
 from specmeasure.decode.audit import audit_greedy
 from specmeasure.decode.cache import CachedCausalLM
 from specmeasure.decode.clock import clock_for
-from specmeasure.decode.loop import Decoder
+from specmeasure.decode.loop import Decoder, Verify
+from specmeasure.decode.sampled_audit import audit_sampled
 from specmeasure.decode.stopping import Stopping, StopTexts
+from specmeasure.decode.teacher import Finished
+from specmeasure.decode.token_probs import token_probs
 from specmeasure.engines.chat import ChatTokenizer
 from specmeasure.engines.models import (
     LoadedModels,
@@ -25,8 +30,10 @@ from specmeasure.proposers.draft_model import DraftModelProposer
 from specmeasure.proposers.ngram import NgramProposer
 from specmeasure.records.corpus import Prompt
 from specmeasure.records.plan import Arm, DecodeSettings, Plan, Sampling
-from specmeasure.records.trace import Audit, Observation
+from specmeasure.records.trace import Audit, Divergence, Observation, SampledAudit, TokenProbs
+from specmeasure.speculate.lossy import verify_typically
 from specmeasure.speculate.proposal import Proposer
+from specmeasure.speculate.verify import verify_strictly
 
 
 class TransformersEngine:
@@ -100,7 +107,8 @@ class TransformersEngine:
             for index in range(torch.cuda.device_count()):
                 torch.cuda.reset_peak_memory_stats(index)
         try:
-            decoded = replace(self._decoder, sampling=settings.sampling).decode(
+            decoder = replace(self._decoder, sampling=settings.sampling, verify=verify_rule(arm))
+            decoded = decoder.decode(
                 self._proposer(arm, settings.sampling), context_ids, self._stopping(arm, settings)
             )
         except torch.OutOfMemoryError as error:
@@ -122,9 +130,44 @@ class TransformersEngine:
             peak_memory_bytes=peak_memory_bytes(self._device),
         )
 
-    def audit(self, context_ids: Sequence[int], token_ids: Sequence[int]) -> Audit:
+    def audit(
+        self,
+        context_ids: Sequence[int],
+        token_ids: Sequence[int],
+        divergence: Divergence | None = None,
+    ) -> Audit:
         """See ``audit_greedy``."""
-        return audit_greedy(self._target, context_ids, token_ids, device=self._device)
+        return audit_greedy(
+            self._target, context_ids, token_ids, divergence=divergence, device=self._device
+        )
+
+    def audit_sampled(
+        self, context_ids: Sequence[int], seen: Observation, arm: Arm, settings: DecodeSettings
+    ) -> SampledAudit:
+        """See ``decode.sampled_audit``."""
+        return audit_sampled(
+            self._target,
+            Finished(context_ids=context_ids, token_ids=seen.token_ids),
+            settings.sampling,
+            origin=self._origin(arm, seen, settings.sampling),
+            generator=torch.Generator().manual_seed(settings.seed),
+        )
+
+    def token_probs(
+        self, context_ids: Sequence[int], seen: Observation, arm: Arm, sampling: Sampling
+    ) -> TokenProbs:
+        """See ``decode.token_probs``."""
+        answer = Finished(context_ids=context_ids, token_ids=seen.token_ids)
+        origin = self._origin(arm, seen, sampling)
+        return token_probs(self._target, answer, sampling, origin=origin)
+
+    def _origin(self, arm: Arm, seen: Observation, sampling: Sampling) -> Origin:
+        return Origin(
+            blocks=seen.blocks,
+            draft_model=self._loaded.drafting(arm),
+            draft_sampling=arm.draft_sampling,
+            same_shapes=wants_same_shapes(self._target, seen.blocks, sampling),
+        )
 
     def _models_of(self, arm: Arm) -> list[CachedCausalLM]:
         drafting = self._loaded.drafting(arm)
@@ -154,6 +197,11 @@ class TransformersEngine:
                 max_ngram=arm.max_ngram, min_ngram=arm.min_ngram, device=self._device
             )
         raise ValueError(f"arm {arm.name!r} has no way to draft")
+
+
+def verify_rule(arm: Arm) -> Verify:
+    """The lossless rule, unless the arm names another."""
+    return verify_strictly if arm.lossy is None else partial(verify_typically, rule=arm.lossy)
 
 
 def stopping_for(settings: DecodeSettings, ends: frozenset[int], chat: ChatTokenizer) -> Stopping:

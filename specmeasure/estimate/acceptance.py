@@ -4,8 +4,10 @@ Positions have their own denominators, because K varies and blocks cut by EOS sa
 drafts behind it. The module knows nothing of time.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 
@@ -41,16 +43,16 @@ def count_acceptance(
     for row, trials in enumerate(trials_by_prompt):
         for trial in trials:
             refuse_uneven_sums(trial)
-            for block in trial.blocks:
-                totals[row] += (
-                    block.num_accepted_tokens,
-                    block.num_draft_tokens,
-                    block.num_draft_tokens > 0,
-                    block.num_emitted_tokens,
-                    1,
-                )
-                reached[row, : num_judged(block)] += 1
-                kept[row, : block.num_accepted_tokens] += 1
+        alike = Counter(_COUNTED(block) for trial in trials for block in trial.blocks)
+        sums, judged_up_to, kept_up_to = [0] * 5, [0] * (k + 1), [0] * (k + 1)
+        for (drafted, accepted, emitted), number in alike.items():
+            for place, one in enumerate((accepted, drafted, drafted > 0, emitted, 1)):
+                sums[place] += number * one
+            judged_up_to[min(k, _num_judged(drafted, accepted, emitted))] += number
+            kept_up_to[min(k, accepted)] += number
+        totals[row] = sums
+        reached[row] = np.cumsum(judged_up_to[:0:-1])[::-1]
+        kept[row] = np.cumsum(kept_up_to[:0:-1])[::-1]
     return AcceptanceCounts(
         num_accepted=totals[:, 0],
         num_drafted=totals[:, 1],
@@ -70,9 +72,17 @@ def num_judged(block: BlockRecord) -> int:
     >>> num_judged(cut)
     2
     """
-    if block.truncated:
-        return block.num_accepted_tokens
-    return min(block.num_accepted_tokens + 1, block.num_draft_tokens)
+    return _num_judged(*_COUNTED(block))
+
+
+_EMITTED = attrgetter("num_emitted_tokens")
+_COUNTED = attrgetter("num_draft_tokens", "num_accepted_tokens", "num_emitted_tokens")
+
+
+def _num_judged(num_drafted: int, num_accepted: int, num_emitted: int) -> int:
+    """A block that emits its accepted drafts alone was cut."""
+    is_cut = num_emitted == num_accepted
+    return num_accepted if is_cut else min(num_accepted + 1, num_drafted)
 
 
 def mean_acceptance_length(counts: AcceptanceCounts, intervals: Intervals) -> Estimate:
@@ -133,7 +143,7 @@ def _product_of_ratios(*pairs: Floats) -> Floats:
 
 def refuse_uneven_sums(trial: TrialRecord) -> None:
     """Emitted = accepted + passes, less the cut ones; and what the trial says it emitted."""
-    emitted = sum(block.num_emitted_tokens for block in trial.blocks)
+    emitted = sum(map(_EMITTED, trial.blocks))
     if emitted != trial.num_emitted_tokens:
         raise InsufficientEvidence(
             f"trial {trial.key}: its blocks emitted {emitted} tokens, the trial says "

@@ -175,10 +175,12 @@ def _accepted_per(
     fewest = min(int(flags.sum()) for flags in has_units)
     if fewest < MIN_PROMPTS:
         return too_few(fewest)
-    columns = (side[has_units[0] | has_units[1]][:, [_ACCEPTED, unit]] for side in (ours, theirs))
+    counted = has_units[0] | has_units[1]
+    columns = (side[counted][:, [_ACCEPTED, unit]] for side in (ours, theirs))
     found = look.spread(
         lambda accepted, units, other, other_units: accepted / units - other / other_units,
         *np.hstack(list(columns)).T,
+        weights=(ours + theirs)[counted, unit],
     )
     return look.around(found, least=-most, most=most) if isinstance(found, Spread) else found
 

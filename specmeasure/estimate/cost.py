@@ -10,7 +10,7 @@ error, so that the variances add up. Prefills are left out, the draft model's ow
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -18,7 +18,6 @@ from scipy import sparse
 from specmeasure.errors import InsufficientEvidence
 from specmeasure.estimate.acceptance import AcceptanceCounts
 from specmeasure.estimate.intervals import Floats, Intervals, Spread
-from specmeasure.estimate.latency import effective_number
 from specmeasure.estimate.replay import Blocks, Whole, find_blocks
 from specmeasure.records.costs import CostTable
 from specmeasure.records.estimates import Unmeasured
@@ -161,13 +160,10 @@ def speedup_spread(
     speculative_s: Floats,  # [n]
     cost_error: CostError,
     intervals: Intervals,
-    *,
-    few_may_dominate: bool = False,
 ) -> Spread | Unmeasured:
     """How many times faster the prompts decode, with the prompts' and the table's errors.
 
-    Formula: Σ baseline seconds / Σ speculative seconds. Where few may dominate, Kish's effective
-    number of prompts stands for their number, as in ``latency.decode_spread``.
+    Formula: Σ baseline seconds / Σ speculative seconds
     """
     counted = baseline_s > 0
     if not counted.any():
@@ -175,8 +171,6 @@ def speedup_spread(
     found = intervals.spread(np.divide, baseline_s[counted], speculative_s[counted])
     if isinstance(found, Unmeasured):
         return found
-    if few_may_dominate:
-        found = replace(found, num_effective_prompts=effective_number(speculative_s[counted]))
     return cost_error.added_to(found, scale=found.value)
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
-from specmeasure.records.estimates import Losslessness, Unmeasured
-from specmeasure.records.trace import SuspectToken, TrialRecord
+from specmeasure.records.estimates import FirstDivergence, Losslessness, NearTie, Unmeasured
+from specmeasure.records.plan import TrialKey
+from specmeasure.records.trace import Audit, SuspectToken, TrialRecord
 
+MOST_NAMED = 10  # places of each kind
 NOISE_FACTOR = 2  # an argmax can move by at most twice the largest logit difference
 
 
@@ -14,12 +16,10 @@ def is_near_tie(suspect: SuspectToken) -> bool:
 
 
 def losslessness(trials: Sequence[TrialRecord]) -> Losslessness | Unmeasured:
-    """Classify one arm's audited trials; sampled ones are counted, not classified."""
+    """Classify one arm's audited trials; sampled ones are counted, and judged elsewhere."""
     audited = [(trial, trial.audit) for trial in trials if trial.audit is not None]
     if trials and not any(trial.sampling.is_greedy for trial in trials):
-        return Unmeasured(
-            reason="only greedy runs are audited token by token; sampled answers differ by chance"
-        )
+        return Unmeasured(reason="no answer was decoded greedily; sampled ones differ by chance")
     divergent = [
         (trial, next(s for s in audit.suspects if not is_near_tie(s)))
         for trial, audit in audited
@@ -39,7 +39,42 @@ def losslessness(trials: Sequence[TrialRecord]) -> Losslessness | Unmeasured:
         worst_delta=worst.delta if worst else None,
         worst_noise=worst.noise if worst else None,
         divergent_prompts=tuple(
-            f"{trial.key.prompt_id}, turn {trial.key.turn + 1}, token {suspect.index}"
-            for trial, suspect in divergent[:10]
+            _place(trial.key, suspect.index) for trial, suspect in divergent[:MOST_NAMED]
         ),
+        near_ties=_near_ties(audited),
+        first_divergences=_first_divergences(audited),
     )
+
+
+def _near_ties(audited: Sequence[tuple[TrialRecord, Audit]]) -> tuple[NearTie, ...]:
+    """Those with the largest delta."""
+    found = [
+        NearTie(place=_place(trial.key, one.index), delta=one.delta, noise=one.noise)
+        for trial, audit in audited
+        for one in audit.suspects
+        if is_near_tie(one)
+    ]
+    return tuple(sorted(found, key=lambda one: -one.delta)[:MOST_NAMED])
+
+
+def _first_divergences(
+    audited: Sequence[tuple[TrialRecord, Audit]],
+) -> tuple[FirstDivergence, ...]:
+    """Those with the largest gap, then those where an answer had ended."""
+    found = [
+        FirstDivergence(
+            place=_place(trial.key, left.index),
+            token_id=left.token_id,
+            baseline_token_id=left.baseline_token_id,
+            gap=left.gap,
+            noise=left.noise,
+        )
+        for trial, audit in audited
+        if (left := audit.divergence) is not None
+    ]
+    found.sort(key=lambda one: (one.gap is None, -(one.gap or 0.0)))
+    return tuple(found[:MOST_NAMED])
+
+
+def _place(key: TrialKey, index: int) -> str:
+    return f"{key.prompt_id}, turn {key.turn + 1}, token {index}"

@@ -1,7 +1,8 @@
 """Wall-clock times, paired by prompt: speedups, TTFT, TPOT, and where the time goes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -50,41 +51,21 @@ def decode_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Estimat
     Formula: (Σ baseline seconds / Σ baseline tokens) / (Σ arm seconds / Σ arm tokens), which is
     the ratio of decode times where both emitted the same tokens. First tokens are not counted.
     """
-    found = _decode_spread(baseline, arm, intervals)
+    found = decode_spread(baseline, arm, intervals)
     return intervals.around(found) if isinstance(found, Spread) else found
 
 
 def decode_spread(baseline: Times, arm: Times, intervals: Intervals) -> Spread | Unmeasured:
-    """The decode speedup of a slice, before a confidence level is chosen.
-
-    In a small slice a few long answers are most of the time. Student's t with n - 1 degrees of
-    freedom then misses too often, at the levels that many looks need by a factor of 2 to 5; here
-    Kish's effective number of prompts (Kish 1965) takes the place of n.
-
-    Formula: effective number = (Σ arm seconds)² / Σ (arm seconds)²
-    """
-    found = _decode_spread(baseline, arm, intervals)
-    if isinstance(found, Unmeasured):
-        return found
-    seconds = arm.decode_s[(baseline.num_decoded > 0) & (arm.num_decoded > 0)]
-    return replace(found, num_effective_prompts=effective_number(seconds))
-
-
-def effective_number(seconds: Floats) -> float:
-    """Prompts alike in their seconds that would say as much as these (Kish 1965)."""
-    return float(seconds.sum() ** 2 / np.square(seconds).sum())
-
-
-def _decode_spread(baseline: Times, arm: Times, intervals: Intervals) -> Spread | Unmeasured:
+    """The decode speedup before a confidence level is chosen."""
     return _spread(
-        (baseline.decode_s, baseline.num_decoded, arm.decode_s, arm.num_decoded), intervals
+        (baseline.num_decoded, baseline.decode_s, arm.num_decoded, arm.decode_s), intervals
     )
 
 
 def end_to_end_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Estimate:
     """The same ratio over whole requests: both prefills and the first token included."""
     found = _spread(
-        (baseline.total_s, baseline.num_emitted, arm.total_s, arm.num_emitted), intervals
+        (baseline.num_emitted, baseline.total_s, arm.num_emitted, arm.total_s), intervals
     )
     return intervals.around(found) if isinstance(found, Spread) else found
 
@@ -92,6 +73,11 @@ def end_to_end_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Est
 def median_prompt_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Estimate:
     """The middle prompt's decode speedup."""
     return intervals.median(_speedup_by_prompt(baseline, arm))
+
+
+def prompt_speedups(baseline: Times, arm: Times) -> tuple[float, ...]:
+    """Every prompt's decode speedup, slowest first; which prompt is not told."""
+    return tuple(map(float, np.sort(_speedup_by_prompt(baseline, arm))))
 
 
 def share_slower(baseline: Times, arm: Times, intervals: Intervals) -> Estimate:
@@ -142,18 +128,19 @@ class _PassTotals:
         blocks = [block for trial in longer for block in trial.blocks[1:]]
         return cls(
             decode_s=sum(trial.decode_s or 0.0 for trial in longer),
-            draft_s=sum(block.draft_s for block in blocks),
-            verify_s=sum(block.verify_s for block in blocks),
+            draft_s=sum(map(attrgetter("draft_s"), blocks)),
+            verify_s=sum(map(attrgetter("verify_s"), blocks)),
             num_passes=len(blocks),
-            num_drafts=sum(block.num_draft_tokens for block in blocks),
-            num_tokens=sum(block.num_emitted_tokens for block in blocks),
+            num_drafts=sum(map(attrgetter("num_draft_tokens"), blocks)),
+            num_tokens=sum(map(attrgetter("num_emitted_tokens"), blocks)),
         )
 
 
 def _spread(
     arrays: tuple[Floats, Floats, Floats, Floats], intervals: Intervals
 ) -> Spread | Unmeasured:
-    _, base_tokens, _, arm_tokens = arrays
+    """Prompts weigh by the arm's seconds: a few long answers may be most of them."""
+    base_tokens, _, arm_tokens, _ = arrays
     counted = (base_tokens > 0) & (arm_tokens > 0)
     if not counted.any():
         return Unmeasured(reason="no answer was longer than one token")
@@ -161,7 +148,7 @@ def _spread(
 
 
 def _seconds_per_token_ratio(
-    base_s: Floats, base_tokens: Floats, arm_s: Floats, arm_tokens: Floats
+    base_tokens: Floats, base_s: Floats, arm_tokens: Floats, arm_s: Floats
 ) -> Floats:
     return (base_s / base_tokens) / (arm_s / arm_tokens)
 

@@ -219,7 +219,6 @@ def _lengths(
 def _look_at_slices(
     replayed: _Replayed, traffic: _Traffic, best: int, intervals: Intervals
 ) -> Iterator[_SliceLook]:
-    """Speedups with Kish's effective number of prompts, as of measured slices."""
     spending, counts = replayed.spending, replayed.counts.at(best)
     for part, one in enumerate(traffic.slices, start=1):
         baseline_s, speculative_s = (
@@ -229,11 +228,7 @@ def _look_at_slices(
         yield _SliceLook(
             of=one,
             speedup=speedup_spread(
-                baseline_s,
-                speculative_s,
-                spending.cost_error(best, part),
-                intervals,
-                few_may_dominate=True,
+                baseline_s, speculative_s, spending.cost_error(best, part), intervals
             ),
             counts=AcceptanceCounts(
                 **{

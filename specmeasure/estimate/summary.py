@@ -6,10 +6,16 @@ from dataclasses import replace
 
 from specmeasure.errors import InsufficientEvidence
 from specmeasure.estimate import acceptance, latency
+from specmeasure.estimate.accuracy import accuracy
 from specmeasure.estimate.drift import losslessness
 from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.lossy_drift import lossy_drift
 from specmeasure.estimate.pairing import Pairs, by_prompt, pair_trials
+from specmeasure.estimate.quantiles import quantiles, request_times
+from specmeasure.estimate.sampled_drift import sampled_losslessness
 from specmeasure.estimate.slices import slice_arms
+from specmeasure.estimate.steadiness import steadiness
+from specmeasure.estimate.textbook import textbook
 from specmeasure.records.estimates import (
     ArmEstimates,
     Estimate,
@@ -47,10 +53,15 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
     }
     most_drafts = {arm.name: arm.num_speculative_tokens for arm in plan.arms}
     slices = slice_arms(pairs, most_drafts, intervals)
+    again = by_arm[BASELINE_AGAIN.name]
+    undrafted = [*by_arm[baseline.name], *again]
     candidates = [
         replace(
             _arm_estimates(arm, by_arm, pairs[arm.name], trace.manifest, intervals),
             slices=slices[arm.name],
+            sampled_losslessness=sampled_losslessness(by_arm[arm.name], undrafted),
+            drift=lossy_drift(by_arm[arm.name], intervals) if arm.lossy else None,
+            accuracy=accuracy(pairs[arm.name], plan.answer_check, intervals),
         )
         for arm in plan.speculative_arms
     ]
@@ -58,9 +69,13 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
         num_prompts=len(answered),
         num_planned_trials=trace.manifest.num_planned_trials,
         num_recorded_trials=len(trace.trials),
-        noise_floor=_noise_floor(by_arm[baseline.name], by_arm[BASELINE_AGAIN.name], intervals),
-        baseline=_alone(baseline, by_arm[baseline.name], trace.manifest, intervals),
+        noise_floor=_noise_floor(by_arm[baseline.name], again, intervals),
+        baseline=replace(
+            _alone(baseline, by_arm[baseline.name], trace.manifest, intervals),
+            sampled_losslessness=sampled_losslessness(by_arm[baseline.name], again),
+        ),
         arms=tuple(candidates),
+        steadiness=steadiness(trace.trials),
         num_resamples=intervals.num_resamples,
         seed=intervals.seed,
     )
@@ -102,9 +117,14 @@ def _arm_estimates(
             share_slower=nothing,
             losslessness=losslessness(trials),
             costs=nothing,
+            textbook=nothing,
         )
     base, spent = latency.times(pairs.baseline), latency.times(pairs.arm)
     counts = acceptance.count_acceptance(pairs.arm, arm.num_speculative_tokens)
+    costs = latency.costs(
+        [trial for row in pairs.baseline for trial in row],
+        [trial for row in pairs.arm for trial in row],
+    )
     base_memory = _memory_bytes(baseline)
     return replace(
         alone,
@@ -126,11 +146,10 @@ def _arm_estimates(
         end_to_end_speedup=latency.end_to_end_speedup(base, spent, intervals),
         median_prompt_speedup=latency.median_prompt_speedup(base, spent, intervals),
         share_slower=latency.share_slower(base, spent, intervals),
+        prompt_speedups=latency.prompt_speedups(base, spent),
         losslessness=losslessness(trials),
-        costs=latency.costs(
-            [trial for row in pairs.baseline for trial in row],
-            [trial for row in pairs.arm for trial in row],
-        ),
+        costs=costs,
+        textbook=textbook(counts, costs, arm.num_speculative_tokens, intervals),
     )
 
 
@@ -141,6 +160,7 @@ def _alone(
     answered = [trial for trial in trials if not trial.failed]
     rows = by_prompt(answered)
     spent = latency.times(rows)
+    waits = request_times(answered)
     nothing = Unmeasured(reason="no trial of this arm succeeded")
     return ArmEstimates(
         name=arm.name,
@@ -153,6 +173,11 @@ def _alone(
         ttft_s=intervals.median(spent.ttft_s) if rows else nothing,
         tpot_s=latency.tpot(spent, intervals) if rows else nothing,
         memory_bytes=_memory_bytes(answered),
+        ttft_quantiles=quantiles(waits.ttft_s, waits.prompt, intervals) if rows else nothing,
+        tpot_quantiles=quantiles(waits.tpot_s, waits.prompt, intervals) if rows else nothing,
+        end_to_end_quantiles=(
+            quantiles(waits.end_to_end_s, waits.prompt, intervals) if rows else nothing
+        ),
         losslessness=losslessness(trials) if arm.is_baseline else None,
     )
 

@@ -1,6 +1,17 @@
 """What the trace says, with intervals; and what it cannot say, with the reason."""
 
+import math
 from dataclasses import dataclass
+
+
+def percent(level: float) -> str:
+    """A confidence level below 1 in percent, with two digits of its error where it has them.
+
+    >>> [percent(one) for one in (0.95, 0.9916667, 0.99921, 0.999999)]
+    ['95', '99.17', '99.921', '99.9999']
+    """
+    digits = max(1, math.ceil(-math.log10(1 - level)) - 1)
+    return f"{100 * level:.{digits}f}".rstrip("0").removesuffix(".")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +186,21 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Textbook:
+    """An arm's decode speedup by Leviathan et al. (2023), and with what the formula leaves out.
+
+    What the last of these differs by from the measured speedup is acceptance that is not alike
+    everywhere, and passes with fewer than K drafts.
+    """
+
+    acceptance: Interval  # α: accepted / judged drafts, all positions pooled
+    tokens_per_pass: float  # (1 − α^(K+1)) / (1 − α)
+    decode_speedup: float  # that / (cK + 1)
+    speedup_with_verification: float  # that / (cK + v)
+    speedup_with_overhead: float  # that / (cK + v + o)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SliceEstimates:
     """One arm on one slice of the traffic."""
 
@@ -219,10 +245,12 @@ class ArmEstimates:
     end_to_end_speedup: Estimate | None = None
     median_prompt_speedup: Estimate | None = None
     share_slower: Estimate | None = None  # of prompts, decode time above the baseline's
+    prompt_speedups: tuple[float, ...] = ()  # decode speedup of each prompt, rising
     slices: tuple[SliceEstimates, ...] = ()
     losslessness: Losslessness | Unmeasured | None = None
     drift: Drift | Unmeasured | None = None  # of lossy arms
     costs: Costs | Unmeasured | None = None
+    textbook: Textbook | Unmeasured | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,6 +155,11 @@ class AnswerCheck(StrEnum):
     NUMBER = "number"  # the last number is the reference's
     PYTHON_TESTS = "python-tests"  # the reference's assertions pass when run after the answer
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether it runs what a model wrote."""
+        return self is AnswerCheck.PYTHON_TESTS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:

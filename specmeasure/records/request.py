@@ -17,5 +17,6 @@ class Request:
     sources: tuple[str, ...]  # files, folders, globs, datasets, or "-"
     options: CorpusOptions = _OPTIONS
     policy: Policy = _POLICY
+    until_decided: bool = False  # stop at the first look that decides; the limit is the most
     argv: tuple[str, ...] = ()
     corpus_fingerprint: str | None = None  # set: a run over other prompts is refused

@@ -93,15 +93,20 @@ class Audit:
 class Score:
     """A sum over tokens whose mean is 0 if they follow the target's own distribution.
 
-    Given the text before it, a token's score has a known mean and variance under the target; what
-    is kept is the sum of what exceeded the mean, and the sum of the variances.
+    Given the text before it, a token's score has known moments under the target; what is kept is
+    the sum of what exceeded the mean, and the sums of the central moments.
     """
 
     excess: float
     variance: float
+    third_moment: float = 0.0  # of laws as lopsided as a rare token's, a normal tail is far off
 
     def __add__(self, other: "Score") -> "Score":
-        return Score(excess=self.excess + other.excess, variance=self.variance + other.variance)
+        return Score(
+            excess=self.excess + other.excess,
+            variance=self.variance + other.variance,
+            third_moment=self.third_moment + other.third_moment,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ what it needs of a half-finished turn, and checks that the answer is the one rec
 
 import hashlib
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
@@ -16,8 +16,17 @@ from typing import Protocol, TypeVar
 from specmeasure.engines.engine import Engine
 from specmeasure.errors import OutOfMemory, SpecmeasureError, UnreadableCorpus
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.plan import Arm, DecodeSettings, Plan, TrialKey
-from specmeasure.records.trace import Audit, Checks, Divergence, Observation, TrialRecord
+from specmeasure.records.plan import Arm, Plan, TrialKey
+from specmeasure.records.trace import (
+    Audit,
+    Checks,
+    Divergence,
+    Observation,
+    SampledAudit,
+    TokenProbs,
+    TrialRecord,
+)
+from specmeasure.run.grading import is_correct
 from specmeasure.run.schedule import group_order
 
 T = TypeVar("T")
@@ -40,6 +49,7 @@ class Recorder:
     Args:
         recorded: trials of earlier sessions, without blocks.
         on_trial: told after each trial, for a progress bar.
+        run_code: whether answers may be run to grade them, as a plan may ask.
     """
 
     plan: Plan
@@ -47,6 +57,7 @@ class Recorder:
     journal: Journal
     recorded: Mapping[TrialKey, TrialRecord] = field(default_factory=dict)
     on_trial: Callable[[TrialKey], None] = lambda _: None
+    run_code: bool = False
 
     def warm_up(self, prompts: Sequence[Prompt]) -> None:
         """Decode a middling and the longest prompt with every arm; nothing is kept."""
@@ -57,8 +68,8 @@ class Recorder:
             for arm in self.plan.arms:
                 unless_it_fails(partial(self.engine.observe, ids, arm, settings))
 
-    def record(self, prompts: Sequence[Prompt]) -> None:
-        """Run the plan over these prompts, in order."""
+    def record(self, prompts: Iterable[Prompt]) -> None:
+        """Run the plan over these prompts, in order; one is asked for when the last is finished."""
         for index, prompt in enumerate(prompts):
             replies: list[str | None] = []
             for turn in range(len(prompt.turns)):
@@ -75,22 +86,17 @@ class Recorder:
             if key not in self.recorded:
                 self.journal.add_trial(group.trial(key, arm))
             self.on_trial(key)
-        audits = group.audits() if self._settings(group.prompt).sampling.is_greedy else {}
-        if audits:
-            self.journal.add_checks(audits)
+        checks = group.checks()
+        if checks:
+            self.journal.add_checks(checks)
         return group.reply() if group.turn + 1 < len(group.prompt.turns) else None
 
     def _is_open(self, prompt: Prompt, turn: int) -> bool:
         """Whether a trial of this turn is missing, or its audit."""
-        is_greedy = self._settings(prompt).sampling.is_greedy
         return any(
-            (trial := self.recorded.get(key)) is None
-            or (is_greedy and trial.audit is None and not trial.failed)
+            (trial := self.recorded.get(key)) is None or not (trial.failed or is_audited(trial))
             for key in self._keys(prompt, turn)
         )
-
-    def _settings(self, prompt: Prompt) -> DecodeSettings:
-        return self.plan.settings_for(prompt.asked)
 
     def _keys(self, prompt: Prompt, turn: int) -> list[TrialKey]:
         return [
@@ -111,7 +117,9 @@ class _Turn:
         self._recorder = recorder
         self._replies = replies
         self._context: list[int] | None = None
-        self._answers: dict[TrialKey, tuple[int, ...]] = {}
+        self._answers: dict[TrialKey, Observation] = {}
+        self._audits: dict[tuple[int, ...], Audit | None] = {}  # equal answers share the passes
+        self._grades: dict[tuple[int, ...], bool | None] = {}  # likewise
         self._failed: set[TrialKey] = set()
         self._arms = {arm.name: arm for arm in recorder.plan.arms}
         self._settings = recorder.plan.settings_for(prompt.asked)
@@ -120,7 +128,7 @@ class _Turn:
         """Decode once; a failure of this prompt is a row with its error."""
         seen = self._unless_it_fails(partial(self._observe, key, arm))
         if isinstance(seen, Observation):
-            self._answers[key] = seen.token_ids
+            self._answers[key] = seen
             return self._record(key, seen)
         self._failed.add(key)
         return TrialRecord(
@@ -131,33 +139,29 @@ class _Turn:
             error=seen.reason,
         )
 
-    def audits(self) -> dict[TrialKey, Checks]:
-        """One audit per answered trial that has none yet; equal answers share the passes."""
+    def checks(self) -> dict[TrialKey, Checks]:
+        """What is found out about each answered trial that was not audited yet."""
         recorded = self._recorder.recorded
-        keys = [*self._answers, *(k for k in self._earlier_keys() if recorded[k].audit is None)]
-        keys = [key for key in dict.fromkeys(keys) if key not in self._failed]
-        baseline = self._answer(self._baseline_key()) if keys else None
-        if baseline is None:
-            return {}
-        seen: dict[tuple[int, ...], Audit | Failure] = {}
-        audits = {}
-        for key in keys:
-            answer = self._answer(key)
-            if answer is None:
+        keys = [*self._answers, *(k for k in self._earlier_keys() if not is_audited(recorded[k]))]
+        found = {}
+        for key in dict.fromkeys(keys):
+            seen = self._answer(key)
+            if seen is None:
                 continue
-            if answer not in seen:
-                seen[answer] = self._unless_it_fails(partial(self._audit, answer))
-            audit = seen[answer]
-            if isinstance(audit, Audit):
-                audits[key] = Checks(
-                    audit=replace(audit, divergence=_first_difference(answer, baseline))
-                )
-        return audits
+            checks = Checks(
+                audit=self._audit(seen),
+                sampled_audit=self._sampled_audit(key, seen),
+                is_correct=self._is_correct(seen.token_ids),
+                token_probs=self._token_probs(key, seen),
+            )
+            if checks != Checks():
+                found[key] = checks
+        return found
 
     def reply(self) -> str | None:
         """The baseline's answer as text; None when there is none."""
         answer = self._answer(self._baseline_key())
-        return None if answer is None else self._recorder.engine.reply_text(answer)
+        return None if answer is None else self._recorder.engine.reply_text(answer.token_ids)
 
     def _earlier_keys(self) -> list[TrialKey]:
         return [
@@ -174,8 +178,8 @@ class _Turn:
     def _baseline_key(self) -> TrialKey:
         return self.key(0, self._recorder.plan.arms[0].name)
 
-    def _answer(self, key: TrialKey) -> tuple[int, ...] | None:
-        """A trial's ids: kept from this session, or decoded again; None when they are lost."""
+    def _answer(self, key: TrialKey) -> Observation | None:
+        """What a trial showed: kept from this session, or decoded again; None when it is lost."""
         if key not in self._answers and key not in self._failed:
             earlier = self._recorder.recorded.get(key)
             if earlier is None or earlier.failed:
@@ -184,14 +188,59 @@ class _Turn:
             if isinstance(again, Failure) or ids_hash(again.token_ids) != earlier.ids_hash:
                 self._failed.add(key)
             else:
-                self._answers[key] = again.token_ids
+                self._answers[key] = again
         return self._answers.get(key)
 
     def _unless_it_fails(self, work: Callable[[], T]) -> "T | Failure":
         return unless_it_fails(work, quotes=self._recorder.plan.include_text)
 
-    def _audit(self, answer: tuple[int, ...]) -> Audit:
-        return self._recorder.engine.audit(self._context_ids(), answer)
+    def _audit(self, seen: Observation) -> Audit | None:
+        """Of a greedy answer; None where it, or the baseline's to compare with, is lost."""
+        if not self._settings.sampling.is_greedy:
+            return None
+        baseline, answer = self._answer(self._baseline_key()), seen.token_ids
+        if baseline is not None and answer not in self._audits:
+            divergence = first_difference(answer, baseline.token_ids)
+            self._audits[answer] = self._if_it_works(
+                partial(self._engine.audit, self._context_ids(), answer, divergence)
+            )
+        return self._audits.get(answer)
+
+    def _sampled_audit(self, key: TrialKey, seen: Observation) -> SampledAudit | None:
+        if self._settings.sampling.is_greedy:
+            return None
+        arm = self._arms[key.arm]
+        settings = replace(self._settings, seed=audit_seed(self._settings.seed, key))
+        return self._if_it_works(
+            partial(self._engine.audit_sampled, self._context_ids(), seen, arm, settings)
+        )
+
+    def _is_correct(self, answer: tuple[int, ...]) -> bool | None:
+        """By the plan's check; None where there is none, or no reference."""
+        check = self._recorder.plan.answer_check
+        if check is None or (check.runs_code and not self._recorder.run_code):
+            return None
+        if answer not in self._grades:
+            self._grades[answer] = self._if_it_works(
+                lambda: is_correct(check, self.prompt, self.turn, self._engine.reply_text(answer))
+            )
+        return self._grades[answer]
+
+    def _token_probs(self, key: TrialKey, seen: Observation) -> TokenProbs | None:
+        if not self._recorder.plan.include_text:
+            return None
+        arm, sampling = self._arms[key.arm], self._settings.sampling
+        return self._if_it_works(
+            partial(self._engine.token_probs, self._context_ids(), seen, arm, sampling)
+        )
+
+    def _if_it_works(self, work: Callable[[], T]) -> T | None:
+        found = self._unless_it_fails(work)
+        return None if isinstance(found, Failure) else found
+
+    @property
+    def _engine(self) -> Engine:
+        return self._recorder.engine
 
     def _observe(self, key: TrialKey, arm: Arm) -> Observation:
         ids = self._context_ids()
@@ -275,6 +324,17 @@ def trial_seed(seed: int, key: TrialKey) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
+def audit_seed(seed: int, key: TrialKey) -> int:
+    """Another one: what randomises a trial's audit owes nothing to what drew its tokens."""
+    return trial_seed(trial_seed(seed, key), key)
+
+
+def is_audited(trial: TrialRecord) -> bool:
+    """Whether an answered trial's tokens were checked against the target."""
+    found = trial.audit if trial.sampling.is_greedy else trial.sampled_audit
+    return found is not None
+
+
 def ids_hash(token_ids: Sequence[int]) -> str:
     """Digest of an answer's ids.
 
@@ -301,7 +361,8 @@ def _place(error: Exception) -> str:
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no place"
 
 
-def _first_difference(answer: tuple[int, ...], baseline: tuple[int, ...]) -> Divergence | None:
+def first_difference(answer: tuple[int, ...], baseline: tuple[int, ...]) -> Divergence | None:
+    """Where two answers part, without the gap there; None where they are equal."""
     pairs = zip_longest(answer, baseline)
     for index, (token, other) in enumerate(pairs):
         if token != other:

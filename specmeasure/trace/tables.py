@@ -15,7 +15,9 @@ from specmeasure.records.trace import TrialRecord
 TRIALS, BLOCKS = "trials.parquet", "blocks.parquet"
 IDS = pa.list_(pa.int32())
 FLOATS = pa.list_(pa.float64())
-SCORE = pa.struct([("excess", pa.float64()), ("variance", pa.float64())])
+SCORE = pa.struct(
+    [("excess", pa.float64()), ("variance", pa.float64()), ("third_moment", pa.float64())]
+)
 AUDIT = pa.struct(
     [
         ("num_checked_tokens", pa.int32()),

@@ -14,13 +14,24 @@ from specmeasure.records.decision import (
     Verdict,
 )
 from specmeasure.records.estimates import (
+    Accuracy,
     ArmEstimates,
     Costs,
+    Drift,
     Estimate,
     Estimates,
+    FirstDivergence,
     Interval,
     Losslessness,
+    NearTie,
+    Outlier,
+    Quantiles,
+    SampledLosslessness,
     SliceEstimates,
+    SpeedStep,
+    Steadiness,
+    Stopping,
+    Textbook,
     Unmeasured,
 )
 from specmeasure.records.plan import (
@@ -31,6 +42,7 @@ from specmeasure.records.plan import (
     Plan,
     Sampling,
     TrialKey,
+    TypicalAcceptance,
 )
 from specmeasure.records.trace import (
     Audit,
@@ -137,6 +149,12 @@ def model(name: str, *, num_parameters: int) -> ModelFacts:
     )
 
 
+def quantiles(*values: float, num_prompts: int = 160) -> Quantiles:
+    """p50, p95 and p99 in seconds, 4 % around them."""
+    made = [interval(v, 0.96 * v, 1.04 * v, num_prompts=num_prompts) for v in values]
+    return Quantiles(p50=made[0], p95=made[1], p99=made[2])
+
+
 def slice_estimates(
     name: str, num_prompts: int, speed: Estimate, tau: Estimate, accepted: Estimate
 ) -> SliceEstimates:
@@ -162,6 +180,9 @@ def baseline() -> ArmEstimates:
         ttft_s=interval(0.0182, 0.0176, 0.0189),
         tpot_s=interval(0.01231, 0.01222, 0.01240),
         memory_bytes=14 * MIB,
+        ttft_quantiles=quantiles(0.0181, 0.0414, 0.0602),
+        tpot_quantiles=quantiles(0.01229, 0.01373, 0.01415),
+        end_to_end_quantiles=quantiles(1.171, 1.603, 1.721),
         losslessness=Losslessness(
             num_trials=320,
             num_identical=317,
@@ -188,6 +209,9 @@ def draft_arm(**changes: Any) -> ArmEstimates:
         ttft_s=interval(0.0199, 0.0191, 0.0207),
         tpot_s=interval(0.00867, 0.00829, 0.00911),
         memory_bytes=16 * MIB,
+        ttft_quantiles=quantiles(0.0198, 0.0452, 0.0671),
+        tpot_quantiles=quantiles(0.00857, 0.01181, 0.01342),
+        end_to_end_quantiles=quantiles(0.864, 1.312, 1.498),
         extra_memory_bytes=2 * MIB,
         draft_acceptance_rate=interval(0.7132, 0.6912, 0.7299),
         mean_acceptance_length=interval(2.941, 2.853, 3.022),
@@ -242,6 +266,26 @@ def draft_arm(**changes: Any) -> ArmEstimates:
             worst_delta=0.000021,
             worst_noise=0.000034,
             divergent_prompts=(),
+            near_ties=(
+                NearTie(place="p-017, turn 1, token 4", delta=0.000021, noise=0.000034),
+                NearTie(place="p-058, turn 1, token 87", delta=0.000013, noise=0.000032),
+            ),
+            first_divergences=(
+                FirstDivergence(
+                    place="p-017, turn 1, token 4",
+                    token_id=603,
+                    baseline_token_id=511,
+                    gap=0.000021,
+                    noise=0.000034,
+                ),
+                FirstDivergence(
+                    place="p-058, turn 1, token 87",
+                    token_id=None,
+                    baseline_token_id=29,
+                    gap=None,
+                    noise=None,
+                ),
+            ),
         ),
         costs=Costs(
             target_step_s=0.01218,
@@ -249,8 +293,15 @@ def draft_arm(**changes: Any) -> ArmEstimates:
             verify_ratio=1.352,
             overhead_ratio=0.0711,
             overhead_share=0.034,
-            tokens_per_pass=2.941,
+            tokens_per_pass=2.483,
             break_even_tokens_per_pass=1.748,
+        ),
+        textbook=Textbook(
+            acceptance=interval(0.7213, 0.7014, 0.7391),
+            tokens_per_pass=2.891,
+            decode_speedup=2.182,
+            speedup_with_verification=1.724,
+            speedup_with_overhead=1.654,
         ),
     )
     return replace(made, **changes)
@@ -268,6 +319,9 @@ def ngram_arm(**changes: Any) -> ArmEstimates:
         ttft_s=interval(0.0183, 0.0177, 0.0190),
         tpot_s=interval(0.01402, 0.01345, 0.01466),
         memory_bytes=14 * MIB,
+        ttft_quantiles=quantiles(0.0182, 0.0416, 0.0603),
+        tpot_quantiles=quantiles(0.01391, 0.01583, 0.01612),
+        end_to_end_quantiles=Unmeasured(reason="one request of this arm has no first token"),
         extra_memory_bytes=0,
         draft_acceptance_rate=interval(0.183, 0.151, 0.221),
         mean_acceptance_length=interval(1.88, 1.71, 2.09),
@@ -333,13 +387,14 @@ def ngram_arm(**changes: Any) -> ArmEstimates:
         ),
         costs=Costs(
             target_step_s=0.01218,
-            draft_ratio=None,
+            draft_ratio=None,  # as where no draft was timed
             verify_ratio=1.431,
             overhead_ratio=0.0612,
             overhead_share=0.041,
             tokens_per_pass=1.312,
             break_even_tokens_per_pass=1.495,
         ),
+        textbook=Unmeasured(reason="no draft was timed"),
     )
     return replace(made, **changes)
 
@@ -352,6 +407,12 @@ def estimates(**changes: Any) -> Estimates:
         noise_floor=interval(1.0034, 0.9941, 1.0127),
         baseline=baseline(),
         arms=(draft_arm(), ngram_arm()),
+        steadiness=Steadiness(
+            pace=(1.0, 0.98, 1.01, 1.14, 1.16, 1.13),
+            steps=(SpeedStep(cycle=3, ratio=1.147),),
+            outliers=(Outlier(place="p-031, turn 1, draft k=4", ratio=2.314),),
+            num_outliers=1,
+        ),
         num_resamples=5000,
         seed=0,
     )
@@ -437,6 +498,7 @@ def inconclusive() -> Records:
         slices=(),
         losslessness=Unmeasured(reason="only greedy runs are audited token by token"),
         costs=Unmeasured(reason="no pass without drafts was timed"),
+        textbook=Unmeasured(reason="no pass without drafts was timed"),
     )
     decision = Decision(
         verdict=Verdict.INCONCLUSIVE,
@@ -465,6 +527,71 @@ def inconclusive() -> Records:
         arms=(arm,),
     )
     return manifest(plan=plan), made, decision
+
+
+def sampled() -> Records:
+    """The GO example drawn by chance, tested, stopped at its third look; and a lossy arm beside it.
+
+    Its n-gram arm accepts by typical acceptance, so that its drift and its answers were measured.
+    """
+    manifest_, found, decision = go()
+    lossy = replace(NGRAM_8, lossy=TypicalAcceptance())
+    plan = replace(
+        manifest_.plan,
+        arms=(BASELINE, BASELINE_AGAIN, DRAFT_4, lossy),
+        sampling=Sampling(temperature=0.7, top_p=0.9),
+    )
+    tested = SampledLosslessness(
+        num_trials=320,
+        num_tokens=30_020,
+        num_impossible=0,
+        p_uniform=0.3127,
+        p_baseline=0.6214,
+        p_surprise=0.4418,
+        p_pull=0.1093,
+        p_value=0.4372,
+        excess_nats=0.000731,
+        pull_share=0.0113,
+        detectable_share=0.0241,
+        detectable_acceptance=0.0158,
+    )
+    accuracy = Accuracy(
+        check="number",
+        num_answers=148,
+        baseline=interval(0.6418, 0.5612, 0.7153),
+        arm=interval(0.6283, 0.5471, 0.7027),
+        difference=interval(-0.0135, -0.0431, 0.0161),
+    )
+    drift = Drift(
+        num_tokens=30_112,
+        nats_per_token=interval(0.0213, 0.0192, 0.0234),
+        changed_share=interval(0.0378, 0.0341, 0.0416),
+    )
+    arms = (
+        draft_arm(losslessness=None, sampled_losslessness=tested),
+        ngram_arm(losslessness=None, drift=drift, accuracy=accuracy),
+    )
+    stopping = Stopping(look=3, num_looks=5, num_prompts=160, max_prompts=400, level=0.9914)
+    found = replace(
+        found, arms=arms, stopping=stopping, baseline=replace(found.baseline, losslessness=None)
+    )
+    return replace(manifest_, plan=plan), found, decision
+
+
+def noisy() -> Records:
+    """The GO example on a machine whose A/A interval excludes what the policy tolerates."""
+    manifest_, found, decision = go()
+    chosen = replace(
+        decision.arms[0],
+        verdict=Verdict.INCONCLUSIVE,
+        findings=(
+            *decision.arms[0].findings[:-1],
+            finding(NOISE_RULE, RuleOutcome.FAILED, "1.051 [1.032, 1.069]", blocks_no_go=True),
+        ),
+    )
+    found = replace(found, noise_floor=interval(1.0512, 1.0318, 1.0694))
+    decided = replace(decision, verdict=Verdict.INCONCLUSIVE, arms=(chosen, *decision.arms[1:]))
+    return manifest_, found, decided
 
 
 def trial(*, with_text: bool, arm: str = "draft k=4") -> TrialRecord:

@@ -4,14 +4,15 @@ import pytest
 from rich.cells import cell_len
 
 from specmeasure.brief.console import summary_table
+from specmeasure.brief.numbers import noise
 from specmeasure.records.plan import BASELINE
 from tests.brief import examples
 from tests.brief.terminal import printed, styled
 
-NAMES = ("go", "no_go", "inconclusive")
+EXAMPLES = ("go", "no_go", "inconclusive", "sampled", "noisy")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_fits_in_100_columns(name):
     """A terminal of 100 columns shows every line whole."""
     text = printed(summary_table(*getattr(examples, name)()))
@@ -49,8 +50,34 @@ def test_footnotes_in_sight_only():
     """A reason is printed where its cell is: positions are not in the short form."""
     text = printed(summary_table(*examples.no_go()))
 
-    assert "Not measured¹: 1 prompt is too few" in text
+    assert "1 prompt is too few" in text
     assert "no block kept 7 drafts" not in text
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_noise_stands_above_the_speedups(name):
+    """The baseline against itself is the first row of the table of arms."""
+    records = getattr(examples, name)()
+    text = printed(summary_table(*records))
+    row = next(line for line in text.splitlines() if line.strip().startswith("baseline A/A"))
+
+    assert noise(records[1].noise_floor).split(" [")[0] in row
+
+
+def test_a_noisy_machine_is_said_first():
+    """Before any number, in the verdict's own line too."""
+    text = " ".join(printed(summary_table(*examples.noisy())).split())
+
+    assert text.startswith("INCONCLUSIVE: the machine was too noisy to judge draft k=4")
+    assert text.index("which excludes 1 ± 0.02") < text.index("Decoding your 160 prompts")
+
+
+def test_an_early_stop_is_said():
+    """Who reads the terminal alone knows at which look and level the run stopped."""
+    text = " ".join(printed(summary_table(*examples.sampled())).split())
+
+    assert "stopped at look 3 of 5, after 160 of at most 400 prompts" in text
+    assert "at 99.14 %" in text
 
 
 def renamed(name: str) -> examples.Records:

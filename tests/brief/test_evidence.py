@@ -1,10 +1,14 @@
 from dataclasses import replace
 
-from specmeasure.brief.evidence import write_evidence, write_output_notes, write_policy_note
+from specmeasure.brief.evidence import (
+    write_evidence,
+    write_policy_note,
+    write_short_evidence,
+)
 from specmeasure.brief.joined import join_arms
 from specmeasure.records.corpus import Dropped
 from specmeasure.records.decision import Decision, Policy
-from specmeasure.records.estimates import Estimates, Losslessness
+from specmeasure.records.estimates import Estimates
 from specmeasure.records.trace import Manifest
 from tests.brief import examples
 
@@ -52,33 +56,44 @@ def test_policy_changed_after_the_run_is_said():
     assert "min_decode_speedup 1.05 instead of 1.1" in write_policy_note(stated, applied)
 
 
-def test_divergent_places_are_listed():
-    """A divergence says where to look."""
+def test_the_page_leaves_out_only_how_intervals_are_made():
+    """The short form has every fact of the long one, its warnings in one line."""
     manifest, estimates, decision = examples.go()
-    arm = examples.draft_arm()
-    assert isinstance(arm.losslessness, Losslessness)
-    audit = replace(arm.losslessness, num_divergent=1, divergent_prompts=("p-9, turn 1, token 4",))
-    estimates = replace(estimates, arms=(replace(arm, losslessness=audit), *estimates.arms[1:]))
-    notes = write_output_notes(join_arms(manifest, estimates, decision), is_greedy=True)
+    manifest = replace(manifest, warnings=("clock drifted", "cores shared"))
+    arms = join_arms(manifest, estimates, decision)
+    given = (manifest, estimates, decision.policy, arms)
+    long, short = write_evidence(*given), write_short_evidence(*given)
 
-    assert notes[0].endswith("with draft k=4: p-9, turn 1, token 4.")
-
-
-def test_sampled_runs_claim_no_audit():
-    """A sampled run says that its output was not checked, and why."""
-    notes = write_output_notes(join_arms(*examples.inconclusive()), is_greedy=False)
-
-    assert "Not audited: only greedy runs are audited token by token." == notes[0]
-    assert "did not test" in notes[1]
+    assert long[1:-2] == short[1:-1]
+    assert "Warnings: clock drifted; cores shared" == short[-1]
 
 
-def test_mixed_runs_count_what_was_sampled():
-    """Beside the audit of greedy answers stands the number that it does not cover."""
+def test_levels_are_told_on_the_page():
+    """Which interval holds at which level, and for how many arms it was corrected."""
     manifest, estimates, decision = examples.go()
-    arm = examples.draft_arm()
-    assert isinstance(arm.losslessness, Losslessness)
-    mixed = replace(arm, losslessness=replace(arm.losslessness, num_sampled=40))
-    estimates = replace(estimates, arms=(mixed, *estimates.arms[1:]))
-    notes = write_output_notes(join_arms(manifest, estimates, decision), is_greedy=False)
+    arms = join_arms(manifest, estimates, decision)
+    said = write_short_evidence(manifest, estimates, decision.policy, arms)[0]
 
-    assert "Sampled answers are not audited one by one: 40 of draft k=4." in notes
+    assert said == (
+        "Intervals in brackets are over 160 prompts: decode speedups at 97.5 %, corrected for "
+        "2 arms; the rest at 95 %."
+    )
+
+
+def test_one_level_is_told_once():
+    """A single arm needs no correction."""
+    manifest, estimates, decision = examples.inconclusive()
+    arms = join_arms(manifest, estimates, decision)
+    said = write_short_evidence(manifest, estimates, decision.policy, arms)[0]
+
+    assert said == "Intervals in brackets are over 24 prompts: at 95 %."
+
+
+def test_a_wide_noise_floor_is_not_passed_off_as_quiet():
+    """An interval that reaches 1 ± 0.02 and far beyond rules out no noise."""
+    manifest, estimates, decision = examples.go()
+    wide = replace(estimates, noise_floor=examples.interval(0.96, 0.79, 1.07))
+    reaches_further = "It reaches further, so that more noise is not ruled out."
+
+    assert reaches_further not in lines(manifest, estimates, decision)
+    assert reaches_further in lines(manifest, wide, decision)

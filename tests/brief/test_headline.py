@@ -1,6 +1,8 @@
 from dataclasses import replace
 
-from specmeasure.brief.headline import Headline, routing, write_headline
+import pytest
+
+from specmeasure.brief.headline import Headline, routing, write_headline, write_summary
 from specmeasure.brief.joined import JoinedArm, join_arms
 from specmeasure.brief.numbers import TIMES
 from specmeasure.records.decision import (
@@ -10,7 +12,7 @@ from specmeasure.records.decision import (
     SliceVerdict,
     Verdict,
 )
-from specmeasure.records.estimates import Unmeasured
+from specmeasure.records.estimates import Interval, Unmeasured
 from tests.brief import examples
 
 
@@ -76,6 +78,63 @@ def test_inconclusive_says_how_many_prompts_settle_it():
 
     assert "about 230 prompts in all" in spoken(write_headline(Verdict.INCONCLUSIVE, known))
     assert "more prompts would not" in spoken(write_headline(Verdict.INCONCLUSIVE, unknown))
+
+
+def test_noise_is_the_reason_where_it_decides():
+    """A machine too noisy for its policy is named before any rule that it leaves open."""
+    _, estimates, _ = examples.noisy()
+    arm = headline_arm(examples.noisy())
+    assert isinstance(estimates.noise_floor, Interval)
+    headline = write_headline(Verdict.INCONCLUSIVE, arm, noise_beyond=estimates.noise_floor)
+
+    assert spoken(headline) == (
+        "INCONCLUSIVE: the machine was too noisy to judge draft k=4: the target ran at "
+        f"1.051{TIMES} [1.032, 1.069] its own speed"
+    )
+
+
+def test_noise_does_not_hide_a_failed_rule():
+    """NO_GO names its rule on a noisy machine too."""
+    floor = examples.interval(1.05, 1.03, 1.07)
+    arm = headline_arm(examples.no_go())
+
+    assert "failed on" in spoken(write_headline(Verdict.NO_GO, arm, noise_beyond=floor))
+
+
+@pytest.mark.parametrize("is_greedy", [True, False])
+def test_summary_gives_speed_noise_and_price(is_greedy):
+    """How fast, beside what the machine does alone; who got slower; what changed."""
+    _, estimates, _ = examples.go()
+    arm = headline_arm(examples.go())
+    said = write_summary(Verdict.GO, arm, estimates.noise_floor, is_greedy=is_greedy)[0]
+
+    assert ("per emitted token" in said) is not is_greedy
+    assert f"(the target against itself, A/A: 1.003{TIMES} [0.994, 1.013])" in said
+    assert said.endswith(
+        "; 4.4 % [2, 8] of them got slower; 0 of 319 audited answers diverged from the "
+        "target's own."
+    )
+
+
+def test_summary_of_a_sampled_run_gives_its_test():
+    """Sampled answers cannot be compared one by one: the p of their test stands instead."""
+    _, estimates, _ = examples.sampled()
+    arm = headline_arm(examples.sampled())
+    said = write_summary(Verdict.GO, arm, estimates.noise_floor, is_greedy=False)[0]
+
+    assert said.endswith(
+        "; were its output unchanged, sampled tokens as odd as these would come with a chance of "
+        "p = 0.44 (small is bad)."
+    )
+
+
+def test_summary_claims_nothing_unmeasured():
+    """No price is named that nobody measured."""
+    _, estimates, _ = examples.inconclusive()
+    arm = headline_arm(examples.inconclusive())
+    said = write_summary(Verdict.INCONCLUSIVE, arm, estimates.noise_floor, is_greedy=True)[0]
+
+    assert said.endswith("(the target against itself, A/A: not measured).")
 
 
 def test_unmeasured_speedup_is_said():

@@ -1,12 +1,17 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from specmeasure.brief.show import trial_text, trials_table
-from specmeasure.records.trace import BlockRecord, TrialRecord
+from specmeasure.brief.walk import how_to_read, is_rejection, num_thrown_away
+from specmeasure.records.plan import Sampling
+from specmeasure.records.trace import BlockRecord, Look, TokenProbs, TrialRecord
 from tests.brief import examples
 from tests.brief.terminal import printed, styled
+from tests.fakes import make_block, make_trial
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "end"]
 
@@ -37,53 +42,132 @@ def of_bytes(*passes: tuple[bytes, bytes]) -> TrialRecord:
     return replace(examples.trial(with_text=True), blocks=blocks)
 
 
-def test_drafts_and_target_tokens_differ_in_style():
-    """Kept drafts, rejected drafts and the target's own tokens are told apart, in order."""
-    shown = styled(trial_text(examples.trial(with_text=True), detokenise))
-    legend = [shown[1:4], shown[4:11]]
+def walk(trial):
+    """The rows of a trial's passes, as lists of words."""
+    lines = printed(trial_text(trial, detokenise)).splitlines()
+    rows = [line.split() for line in lines if line.strip()]
+    first = next(place for place, row in enumerate(rows) if row[:2] == ["Pass", "Kept"])
+    return rows[first + 2 : first + 2 + len(trial.blocks)]
 
+
+def test_each_pass_tells_what_became_of_its_draft():
+    """Kept drafts, the rejected one, what was thrown away behind it, and who put what."""
     assert [
-        [
-            ("accepted draft", "green"),
-            ("rejected draft", "strike red"),
-            ("target's own token", "bold blue"),
-        ],
-        [
-            ("one", "bold blue"),
-            ("two three", "green"),
-            ("four five", "strike red"),
-            ("six", "bold blue"),
-            ("seven eight", "green"),
-            ("nine", "bold blue"),
-            ("ten end", "green"),
-        ],
-    ] == legend
+        ["0", "–", "␣one", "prefill"],
+        ["1", "2/4", "␣two", "␣three", "✗␣four", "(␣five)", "␣six", "recovered"],
+        ["2", "2/2", "␣seven", "␣eight", "␣nine", "bonus"],
+        ["3", "2/2", "␣ten", "␣end", "end", "of", "the", "answer"],
+    ] == walk(examples.trial(with_text=True))
+
+
+def test_marks_have_their_colours():
+    """On a terminal, kept, rejected, thrown away and the target's own differ in style, too."""
+    shown = styled(trial_text(examples.trial(with_text=True), detokenise))
+    rules = styled(how_to_read())
+
+    assert {
+        ("␣two ␣three", "green"),
+        ("✗␣four", "bold red"),
+        ("(␣five)", "dim strike"),
+        ("␣six", "bold blue"),
+    } <= set(shown)
+    assert {
+        ("kept", "green"),
+        ("✗rejected", "bold red"),
+        ("(thrown away)", "dim strike"),
+        ("target's own", "bold blue"),
+    } <= set(rules)
+
+
+def test_sums_tie_to_tau():
+    """Kept drafts and one token a pass make the answer; drafts are kept, rejected or thrown away.
+
+    Of 8 drafts in 3 blocks 6 were kept: τ = 1 + 6 / 3.
+    """
+    for with_text in (True, False):
+        text = printed(trial_text(examples.trial(with_text=with_text), detokenise))
+
+        assert "9 tokens = 6 kept + 4 of the target's own (one a pass) − 1 cut: 2.25" in text
+        assert "8 drafts = 6 kept + 1 rejected + 1 thrown away." in text
+        assert "τ = 1 + 6 kept / 3 passes with drafts = 3.00." in text
+
+
+def test_a_baseline_has_no_drafts_to_sum():
+    """One token a pass, and no τ."""
+    plain = make_trial("p", *[make_block(0, 0)] * 3, arm="baseline")
+    text = printed(trial_text(plain, None))
+
+    assert "4 tokens = 0 kept + 4 of the target's own (one a pass): 1.00 tokens per pass" in text
+    assert "τ" not in text
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.booleans()), min_size=1, max_size=8)
+)
+def test_every_draft_has_one_fate(passes):
+    """Kept, rejected or thrown away: the three add up, and at most one a pass is rejected."""
+    for num_drafts, num_kept, cut in passes:
+        kept = min(num_drafts, num_kept)
+        block = make_block(num_drafts, kept, truncated=cut and kept > 0)
+        thrown = num_thrown_away(block)
+
+        assert num_drafts == kept + is_rejection(block) + thrown
+        assert thrown >= 0
+
+
+def test_chances_of_the_rejected_draft():
+    """With token probabilities: what target and draft gave it, and what that means."""
+    made = examples.trial(with_text=True)
+    probs = TokenProbs(
+        target=(0.5,) * 9,
+        draft=(0.5,) * 9,
+        rejected_target=(None, 0.031, None, None),
+        rejected_draft=(None, 0.46, None, None),
+    )
+    checks = replace(made.checks, token_probs=probs)
+    greedy = printed(trial_text(replace(made, checks=checks), detokenise))
+    sampled = printed(
+        trial_text(replace(made, checks=checks, sampling=Sampling(temperature=0.7)), detokenise)
+    )
+
+    assert ["recovered", "3", "%", "/", "46", "%"] == walk(replace(made, checks=checks))[1][-6:]
+    assert "keeps its likeliest token alone" in " ".join(greedy.split())
+    assert "min(1, target's / draft's)" in " ".join(sampled.split())
+    assert "by target" not in printed(trial_text(made, detokenise))
 
 
 def test_kept_text_is_the_text():
-    """Leaving out what was rejected gives the emitted text, its split characters whole."""
+    """The answer is the emitted text, its split characters whole."""
     said = "na\u00efve!".encode()  # the third character takes two bytes
     trial = of_bytes((b"", said[:1]), (b"a\xc3", said[1:4]), (b"zz", said[4:5]), (b"v", said[5:7]))
-    shown = styled(trial_text(trial, bytewise))
-    text = [(part, style) for part, style in shown[4 : shown.index(("Block", "bold"))]]
-    kept = "".join(part for part, style in text if "strike" not in style)
+    lines = printed(trial_text(trial, bytewise)).splitlines()
 
-    assert "na\u00efve!" == kept
-    assert ("zz", "strike red") in text
+    assert "na\u00efve!" == lines[1]
+    assert any("✗z (z)" in line for line in lines)
+
+
+def test_blanks_can_be_seen():
+    """Spaces, line breaks and halves of characters are tokens, too."""
+    trial = of_bytes((b"", b" "), (b"\nx", b"\n\xc3"), (b"", b"\xaf"))
+    lines = printed(trial_text(trial, bytewise)).splitlines()
+    start = next(place for place, line in enumerate(lines) if "Pass" in line)
+
+    assert ["0", "–", "␣", "prefill"] == lines[start + 2].split()
+    assert ["1", "1/2", "⏎", "✗x", "⋯", "recovered"] == lines[start + 3].split()
 
 
 def test_ids_without_a_tokenizer():
     """Without a tokenizer the ids themselves are shown."""
-    assert "1 2 3 4 5 6 7 8 9 10 11" in printed(trial_text(examples.trial(with_text=True), None))
+    assert "1 2 3 6 7 8 9 10 11" in printed(trial_text(examples.trial(with_text=True), None))
 
 
 def test_no_text_was_kept():
-    """Without ids there are the blocks and a hint, and the tokenizer is not asked."""
+    """Without ids there are the counts and a hint, and the tokenizer is not asked."""
     text = printed(trial_text(examples.trial(with_text=False), fails_if_called))
 
     assert "--include-text" in text
-    assert "draft 3 rejected" in text
-    assert "accepted draft" not in text
+    assert "recovered" in text
+    assert "✗" not in text
 
 
 def test_failed_trial_shows_its_error():
@@ -105,9 +189,9 @@ def test_what_happened_in_each_block():
 
     assert [
         "prefill",
-        "draft 3 rejected",
-        "all kept, bonus token",
-        "cut by EOS or a stop text",
+        "recovered",
+        "bonus",
+        "end of the answer",
     ] == notes
 
 
@@ -121,6 +205,16 @@ def test_one_row_a_trial():
     assert ["–", "–", "–", "–", "–", "failed:", "–"] == rows[1][5:]
     assert max(map(cell_len, text.splitlines())) <= 100
     assert "2 of 3 planned trials, not sealed" in text
+
+
+def test_a_run_with_looks_may_end_before_its_plan():
+    """Its planned trials are the most."""
+    trace = examples.trace(examples.trial(with_text=False))
+    sequential = replace(
+        trace, manifest=replace(trace.manifest, looks=(Look(num_prompts=1, num_trials=3),))
+    )
+
+    assert "1 of at most 3 planned trials" in printed(trials_table(sequential))
 
 
 def test_table_holds_no_text():

@@ -6,9 +6,14 @@ from markdown_it import MarkdownIt
 from specmeasure.brief.console import summary_table
 from specmeasure.brief.headline import routing
 from specmeasure.brief.joined import join_arms
-from specmeasure.brief.markdown import render_markdown
+from specmeasure.brief.markdown import render_details, render_markdown
 from specmeasure.brief.plots import speedup_figure
-from specmeasure.brief.slices import write_correction, write_gains, write_slice_tables
+from specmeasure.brief.slices import (
+    write_correction,
+    write_gains,
+    write_slice_tables,
+    write_telling_slices,
+)
 from specmeasure.brief.tables import Footnotes
 from specmeasure.records.decision import SliceVerdict, Verdict
 from specmeasure.records.estimates import Estimate, SliceEstimates, Unmeasured
@@ -88,6 +93,33 @@ def test_a_table_for_each_axis():
     ]
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "axis"),
+    [
+        ({"a": "GO", "b": "GO", "en": "GO", "te": "NO_GO"}, "language"),
+        ({"a": "GO", "b": "INCONCLUSIVE", "en": "GO", "te": "NO_GO"}, "language"),
+        ({"a": "GO", "b": "INCONCLUSIVE", "en": "GO", "te": "GO"}, "category"),
+        ({"a": "GO", "b": "GO", "en": "GO", "te": "GO"}, "category"),
+        ({"a": "GO", "en": "GO", "te": "GO"}, "language"),
+        ({"a": "GO"}, "category"),
+        ({}, None),
+    ],
+)
+def test_the_page_shows_the_axis_that_tells_most(verdicts, axis):
+    """GO against NO_GO before any other difference, several slices before a single one."""
+    axes = {"a": "category", "b": "category", "en": "language", "te": "language"}
+    manifest, estimates, decision = sliced(*(part(axes[name], name, GAIN) for name in verdicts))
+    judged = tuple(
+        SliceVerdict(axis=axes[name], name=name, verdict=Verdict(verdict))
+        for name, verdict in verdicts.items()
+    )
+    decision = replace(decision, arms=(replace(decision.arms[0], slices=judged),))
+    arm = join_arms(manifest, estimates, decision)[0]
+    shown = write_telling_slices(arm, Footnotes())
+
+    assert axis == (shown and shown.axis)
+
+
 def test_slices_of_one_name_are_told_apart_by_axis():
     """A file may be called like a category; each keeps its own verdict."""
     manifest, estimates, decision = sliced(part("category", "x", GAIN), part("source", "x", LOSS))
@@ -117,20 +149,22 @@ def test_many_slices_are_cut(number, rows, said):
 
     assert (rows, said) == (len(shown.table.rows), shown.left_out)
     assert f"file {number - 1}" in {row[0] for row in shown.table.rows}
-    assert (said or "## By slice") in render_markdown(*records, figures={})
+    assert (said or "## By slice") in render_details(*records, figures={})
 
 
 def test_hostile_axes_and_names_stay_text():
     """A field of the user's and its values cannot write markup, in any output."""
     records = sliced(part(HOSTILE, HOSTILE, GAIN), part(HOSTILE, "slow", LOSS))
-    brief = render_markdown(*records, figures={})
-    html = MarkdownIt("commonmark").enable("table").render(brief)
+    pages = render_markdown(*records, figures={}) + render_details(*records, figures={})
+    html = MarkdownIt("commonmark").enable("table").render(pages)
 
     assert "<script" not in html
-    assert "<a " not in html
+    assert 'href="http' not in html
     assert "<h1>d" not in html
     assert "<script>x</script>" in printed(summary_table(*records)).replace("\n", "")
-    assert b"<script" not in (speedup_figure(*records[1:]) or b"")
+    picture = speedup_figure(*records[1:])
+    assert picture
+    assert b"<script" not in picture.svg
 
 
 def test_the_console_shows_the_first_axis_and_the_gains():
@@ -146,9 +180,10 @@ def test_the_console_shows_the_first_axis_and_the_gains():
 
 def test_the_figure_says_its_axis():
     """The first axis present is drawn, and named."""
-    figure = speedup_figure(*sliced(part("priority", "high", GAIN), part("turn", "1", LOSS))[1:])
+    picture = speedup_figure(*sliced(part("priority", "high", GAIN), part("turn", "1", LOSS))[1:])
 
-    assert b"of 1 slice by priority" in (figure or b"")
+    assert picture
+    assert b"of 1 slice by priority" in picture.svg
 
 
 def test_routing_takes_the_axis_that_splits():

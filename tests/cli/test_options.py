@@ -59,3 +59,26 @@ def test_bad_lengths_are_explained(text: str):
 def test_lengths_keep_their_order_and_lose_their_doubles():
     """Each K is measured once, in the order given."""
     assert [4, 2, 8] == running._lengths("4,2,8,2")
+
+
+def test_a_plan_file_leaves_only_options_that_exist():
+    """The list of what may stand beside --plan names real parameters."""
+    assert running.WITH_PLAN <= {one.name for one in COMMANDS["run"].params}
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "expected"), [(None, None, None), (9, None, 9), (None, 7, 7)]
+)
+def test_the_most_prompts_of_a_run(limit: int | None, most: int | None, expected: int | None):
+    """--limit, or --max-prompts where a run ends by itself."""
+    asked = {"limit": limit, "max_prompts": most, "until_decided": True}
+
+    assert expected == running._limit(asked)
+
+
+def test_the_most_prompts_are_said_once():
+    """Two options for one number are refused, as is the one that would mean nothing."""
+    with pytest.raises(UsageError, match="leave out --limit"):
+        running._limit({"limit": 9, "max_prompts": 9, "until_decided": True})
+    with pytest.raises(UsageError, match="--limit sets the size"):
+        running._limit({"limit": None, "max_prompts": 9, "until_decided": False})

@@ -5,42 +5,36 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from specmeasure.brief.figures import FIGURE_FILES
+from tests.e2e.command import COMMAND, ROOT, installed, said, specmeasure
+
 pytestmark = pytest.mark.slow
-COMMAND = Path(sys.executable).parent / "specmeasure"
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def specmeasure(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [COMMAND, *arguments], cwd=ROOT, input=stdin, capture_output=True, check=False
-    )
-
-
-def said(done: subprocess.CompletedProcess[bytes]) -> str:
-    return (done.stdout + done.stderr).decode()
+SMALL = (
+    *("run", "prompts/", "--limit", "6", "--max-new-tokens", "16", "--k", "2,4"),
+    *("--threads", "1", "--include-text"),
+)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small greedy run with text kept."""
     folder = tmp_path_factory.mktemp("runs") / "one"
-    done = specmeasure(
-        *("run", "prompts/", "--limit", "10", "--max-new-tokens", "32", "--k", "2,4"),
-        *("--include-text", "--out", str(folder)),
-    )
+    done = installed(*SMALL, "--out", str(folder))
     assert 0 == done.returncode, said(done)
     return folder
 
 
 def test_run_leaves_a_complete_folder(finished: Path):
-    """Manifest, sealed tables, estimates, decision, brief and figures; no journal."""
+    """Manifest, sealed tables, estimates, decision, pages and figures; no journal."""
+    files = {path.name for path in finished.iterdir()}
+    figures = {name for name in files if name.endswith((".svg", ".png"))}
+
     assert {
         "manifest.json",
         "sealed.json",
@@ -49,9 +43,11 @@ def test_run_leaves_a_complete_folder(finished: Path):
         "estimates.json",
         "decision.json",
         "brief.md",
-        "acceptance.svg",
-        "speedup.svg",
-    } == {path.name for path in finished.iterdir()}
+        "details.md",
+        "glossary.md",
+        "report.html",
+    } == files - figures
+    assert {"speedup.svg", "speedup.png", "speedup_by_k.svg"} <= figures <= set(FIGURE_FILES)
 
 
 def test_every_planned_trial_is_there_once_and_audited(finished: Path):
@@ -62,7 +58,7 @@ def test_every_planned_trial_is_there_once_and_audited(finished: Path):
 
     assert planned == len(rows) == len(keys)
     assert {None} == {row["error"] for row in rows}
-    assert {()} == {tuple(row["audit"]["suspects"]) for row in rows}
+    assert {()} == {tuple(row["checks"]["audit"]["suspects"]) for row in rows}
     assert {None} == {row["checks"]["audit"]["divergence"] for row in rows}
 
 
@@ -111,7 +107,8 @@ def test_show_prints_the_blocks_of_a_prompt(finished: Path):
 
     assert prompt_id in listed.stdout.decode()
     assert 0 == shown.returncode, said(shown)
-    assert "accepted" in shown.stdout.decode()
+    assert "kept" in shown.stdout.decode()
+    assert "recovered" in shown.stdout.decode()
 
 
 def test_resume_of_a_sealed_run_changes_nothing(finished: Path):
@@ -123,13 +120,11 @@ def test_resume_of_a_sealed_run_changes_nothing(finished: Path):
     assert before == (finished / "trials.parquet").read_bytes()
 
 
-def test_kill_and_resume_equals_an_uninterrupted_run(tmp_path: Path):
+def test_kill_and_resume_equals_an_uninterrupted_run(finished: Path, tmp_path: Path):
     """kill -9 in the middle; --resume ends with the same tokens, block for block."""
-    common = ("run", "prompts/", "--limit", "8", "--max-new-tokens", "40")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    specmeasure(*common, "--out", str(whole))
+    broken = tmp_path / "broken"
     process = subprocess.Popen(
-        [COMMAND, *common, "--out", str(broken)],
+        [COMMAND, *SMALL, "--out", str(broken)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -146,7 +141,7 @@ def test_kill_and_resume_equals_an_uninterrupted_run(tmp_path: Path):
 
     assert 0 == half.returncode, said(half)
     assert 0 == done.returncode, said(done)
-    assert counts(whole) == counts(broken)
+    assert counts(finished) == counts(broken)
 
 
 def counts(folder: Path) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
@@ -199,7 +194,8 @@ def test_default_traces_hold_no_text(tmp_path: Path):
     """Neither prompt, nor answer, nor ids: a marked prompt leaves no mark in the folder."""
     folder = tmp_path / "run"
     done = specmeasure(
-        *("run", "-", "--max-new-tokens", "8", "--out", str(folder), "--chat", "chat"),
+        *("run", "-", "--max-new-tokens", "8", "--threads", "1", "--chat", "chat"),
+        *("--out", str(folder)),
         stdin=b"My secret is xylophone1234\nAnother secret is marimba5678\n",
     )
 
@@ -222,7 +218,7 @@ def test_same_model_twice_is_no_go(stories: tuple[str, str], tmp_path: Path):
     )
     done = specmeasure(
         *("run", str(prompts), "--target", target, "--draft", target, "--out", str(folder)),
-        *("--max-new-tokens", "64", "--check"),
+        *("--max-new-tokens", "32", "--threads", "1", "--check"),
     )
     estimates = json.loads((folder / "estimates.json").read_text())["arms"][0]
 
@@ -235,7 +231,8 @@ def test_spec_bench_slices_are_its_categories(spec_bench: Path, tmp_path: Path):
     """A sample of Spec-Bench ends with a brief by its thirteen categories."""
     folder = tmp_path / "run"
     done = specmeasure(
-        *("run", str(spec_bench), "--limit", "26", "--max-new-tokens", "8", "--out", str(folder)),
+        *("run", str(spec_bench), "--limit", "13", "--max-new-tokens", "4", "--threads", "1"),
+        *("--out", str(folder)),
     )
     slices = json.loads((folder / "estimates.json").read_text())["arms"][0]["slices"]
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.test_command_line import said, specmeasure
+from tests.e2e.command import said, specmeasure
 
 pytestmark = pytest.mark.slow
 PLANTED = "zanzibar7731"
@@ -59,7 +59,9 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("runs") / "mixed"
-    done = specmeasure("run", str(mixed), "--max-new-tokens", "16", "--out", str(folder))
+    done = specmeasure(
+        *("run", str(mixed), "--max-new-tokens", "12", "--threads", "1", "--out", str(folder))
+    )
     assert 0 == done.returncode, said(done)
     return folder, said(done)
 

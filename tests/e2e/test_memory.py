@@ -15,13 +15,16 @@ MIB = 2**20
 
 @pytest.mark.slow
 def test_500_trials_need_no_more_memory_than_20(tmp_path: Path):
-    """At most 50 MB more resident memory after trial 500 than after trial 20."""
+    """At most 15 MB more resident memory after trial 500 than after trial 20.
+
+    Caches of 12 tokens and a prompt, were they kept, would come to twice that.
+    """
     prompts = tmp_path / "many.txt"
     prompts.write_text("\n".join(f"def function_{n}(value):" for n in range(260)))
     plan = Plan(
         target=demo.DRAFT_LARGE,
         arms=api.plan_arms(drafts=[demo.DRAFT], ngram=False, lengths=[4])[:-1],
-        max_new_tokens=48,
+        max_new_tokens=12,
         options=ModelOptions(device="cpu", num_threads=1),
     )
     resident: list[int] = []
@@ -33,4 +36,4 @@ def test_500_trials_need_no_more_memory_than_20(tmp_path: Path):
     )
     growth = (resident[499] - resident[19]) / MIB
 
-    assert growth <= 50, f"{growth:.1f} MiB more"
+    assert growth <= 15, f"{growth:.1f} MiB more"

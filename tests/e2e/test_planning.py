@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_command_line import said, specmeasure
+from tests.e2e.command import said, specmeasure
 
 pytestmark = pytest.mark.slow
 

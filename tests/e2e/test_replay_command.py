@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_command_line import said, specmeasure
+from tests.e2e.command import said, specmeasure
 
-pytestmark = pytest.mark.slow
-SMALL = ("prompts/", "--limit", "8", "--max-new-tokens", "24", "--max-k", "4", "--threads", "1")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("timed_briefly")]
+SMALL = ("prompts/", "--limit", "12", "--max-new-tokens", "16", "--max-k", "4", "--threads", "1")
 
 
 @pytest.fixture(scope="module")

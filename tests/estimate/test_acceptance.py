@@ -44,18 +44,18 @@ def whole_block(k):
 
 def prompts_of(blocks):
     """Prompts of one trial each."""
-    return st.lists(st.lists(blocks, max_size=6), max_size=7).map(
+    return st.lists(st.lists(blocks, max_size=6), max_size=9).map(
         lambda rows: [[make_trial(f"p{i}", *row)] for i, row in enumerate(rows)]
     )
 
 
 @pytest.fixture
 def counts():
-    """K = 3: whole, rejected, cut by EOS, short of budget, without drafts; each four times."""
+    """K = 3: whole, rejected, cut by EOS, short of budget, without drafts; each six times."""
     whole = [make_block(3, 3), make_block(3, 1)]
     rest = [make_block(3, 0), make_block(1, 1), make_block(0, 0)]
     cut = make_block(3, 2, truncated=True)
-    prompts = [whole, [*rest, cut]] * 4
+    prompts = [whole, [*rest, cut]] * 6
     return count_acceptance([[make_trial(f"p{i}", *row)] for i, row in enumerate(prompts)], 3)
 
 
@@ -170,25 +170,25 @@ def test_few_prompts_have_no_interval(num_prompts):
 
     for estimator in ESTIMATORS:
         for one in estimator(counts)[:2]:
-            assert f"prompts or more, this has {num_prompts}" in one.reason
+            assert f"not enough prompts: an interval needs {MIN_PROMPTS}" in one.reason
 
 
 def test_prompts_without_drafts_are_not_behind_the_rate():
     """The number beside a rate counts the prompts that drafted."""
-    drafting = [[make_trial(f"p{i}", make_block(4, i))] for i in range(5)]
+    drafting = [[make_trial(f"p{i}", make_block(4, i % 5))] for i in range(7)]
     counts = count_acceptance([*drafting, [make_trial("silent", make_block(0, 0))]], 4)
 
-    assert 5 == draft_acceptance_rate(counts, INTERVALS).num_prompts
+    assert 7 == draft_acceptance_rate(counts, INTERVALS).num_prompts
 
 
 def test_trials_of_a_prompt_are_pooled():
     """Turns and repeats of a prompt are one cluster, in whatever order they come."""
     one, two = make_trial("p0", make_block(4, 1)), make_trial("p0", make_block(4, 3))
-    others = [[make_trial(f"p{i}", make_block(4, i - 1))] for i in range(1, 5)]
+    others = [[make_trial(f"p{i}", make_block(4, i % 5))] for i in range(1, 6)]
 
     pooled = draft_acceptance_rate(count_acceptance([[one, two], *others], 4), INTERVALS)
 
-    assert (10 / 24, 5) == (pooled.value, pooled.num_prompts)
+    assert (14 / 28, 6) == (pooled.value, pooled.num_prompts)
     assert pooled == draft_acceptance_rate(count_acceptance([[two, one], *others], 4), INTERVALS)
 
 

@@ -97,8 +97,8 @@ def test_a_run_against_itself_is_exactly_equal():
 
 def test_across_runs_each_speedup_is_over_its_own_baseline():
     """2 s to 1 s is twice as fast; 3 s to 2 s is one and a half times: 4 / 3 of it."""
-    slower = slow_baseline(trials(5, draft_s=2.0), by=1.5)
-    found = compare(entrant(5), enter("draft", run(slower), DRAFT_4), INTERVALS)
+    slower = slow_baseline(trials(6, draft_s=2.0), by=1.5)
+    found = compare(entrant(6), enter("draft", run(slower), DRAFT_4), INTERVALS)
 
     assert 4 / 3 == pytest.approx(found.speedup_ratio.value)
     assert found.told_apart
@@ -106,8 +106,8 @@ def test_across_runs_each_speedup_is_over_its_own_baseline():
 
 def test_within_a_run_the_baseline_cancels():
     """Σ seconds per token of the one over those of the other, whatever the baseline took."""
-    others = trials(5, draft_s=1.25, arm=DRAFT_2.name)[1::2]
-    both = run([*slow_baseline(trials(5), by=7), *others], arms=(DRAFT_4, DRAFT_2))
+    others = trials(6, draft_s=1.25, arm=DRAFT_2.name)[1::2]
+    both = run([*slow_baseline(trials(6), by=7), *others], arms=(DRAFT_4, DRAFT_2))
     found = compare(*arms_of(both, DRAFT_4, DRAFT_2), INTERVALS)
 
     assert 1.25 == pytest.approx(found.speedup_ratio.value)
@@ -115,7 +115,7 @@ def test_within_a_run_the_baseline_cancels():
 
 def test_differences_of_drafting_by_hand():
     """3 of 4 drafts kept against 1 of 4: 50 points, and two tokens more from each block."""
-    found = compare(entrant(5, num_kept=3), entrant(5, num_kept=1), INTERVALS)
+    found = compare(entrant(6, num_kept=3), entrant(6, num_kept=1), INTERVALS)
 
     assert 0.5 == pytest.approx(found.acceptance.value)
     assert 2 == pytest.approx(found.length.value)

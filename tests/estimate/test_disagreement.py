@@ -80,10 +80,10 @@ def test_one_prompt_alone_that_varies():
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        ([[1, 1, 1]] * 5, "acceptance is the same at every token"),
-        ([[0.7] * 30] * 5, "acceptance is the same at every token"),
-        ([[1]] * 5, "no two neighbouring tokens have drafts"),
-        ([[1, 0, 1]] * 3, "an interval needs 4 prompts or more, this has 3"),
+        ([[1, 1, 1]] * 6, "acceptance is the same at every token"),
+        ([[0.7] * 30] * 6, "acceptance is the same at every token"),
+        ([[1]] * 6, "no two neighbouring tokens have drafts"),
+        ([[1, 0, 1]] * 3, "not enough prompts: an interval needs 6, this has 3"),
     ],
 )
 def test_no_correlation_is_unmeasured(rows, reason):
@@ -93,11 +93,11 @@ def test_no_correlation_is_unmeasured(rows, reason):
 
 def test_parts_share_tokens_and_rejections():
     """Every axis divides all; words never fail here, digits always do."""
-    words = judged([[1.0] * 20] * 5, token_class=WORDS, entropy=0.05)
-    scores = [draft_scores([0, *[1.0] * 20, *[0.0] * 10])] * 5
-    targets = [target_scores([0.05] * 21 + [3.0] * 10, [WORDS] * 21 + [DIGITS] * 10)] * 5
+    words = judged([[1.0] * 20] * 6, token_class=WORDS, entropy=0.05)
+    scores = [draft_scores([0, *[1.0] * 20, *[0.0] * 10])] * 6
+    targets = [target_scores([0.05] * 21 + [3.0] * 10, [WORDS] * 21 + [DIGITS] * 10)] * 6
 
-    found = find_disagreement(judge(scores, targets, np.arange(5)), INTERVALS)
+    found = find_disagreement(judge(scores, targets, np.arange(6)), INTERVALS)
 
     parts = {(one.axis, one.name): one for one in found.parts}
     for axis in ("token class", "place in the answer", "target entropy"):
@@ -131,10 +131,10 @@ def test_places_begin_at_the_second_token(length, names):
 
 def test_a_lookup_is_judged_by_its_first_drafts():
     """Where it has any: half of the tokens here, and two in three of those are right."""
-    scores = [lookup_scores([4, 4, 0, 2, 0, 1, 0], [4, 4, 0, 1, 0, 0, 0])] * 5
-    targets = [target_scores([0.3] * 7, [WORDS] * 7)] * 5
+    scores = [lookup_scores([4, 4, 0, 2, 0, 1, 0], [4, 4, 0, 1, 0, 0, 0])] * 6
+    targets = [target_scores([0.3] * 7, [WORDS] * 7)] * 6
 
-    one = judge(scores, targets, np.arange(5))
+    one = judge(scores, targets, np.arange(6))
     found = find_disagreement(one, INTERVALS)
 
     assert (2 / 3, 0.5) == pytest.approx((found.acceptance.value, found.coverage.value))
@@ -144,8 +144,8 @@ def test_a_lookup_is_judged_by_its_first_drafts():
 
 def test_a_lookup_that_finds_nothing():
     """No rate, no length, no parts; the coverage is 0."""
-    scores = [lookup_scores([0] * 5, [0] * 5)] * 5
-    one = judge(scores, [target_scores([0.3] * 5, [WORDS] * 5)] * 5, np.arange(5))
+    scores = [lookup_scores([0] * 5, [0] * 5)] * 6
+    one = judge(scores, [target_scores([0.3] * 5, [WORDS] * 5)] * 6, np.arange(6))
 
     found = find_disagreement(one, INTERVALS)
 
@@ -156,6 +156,6 @@ def test_a_lookup_that_finds_nothing():
 
 def test_a_draft_model_always_drafts():
     """That is how it works, and no estimate of a share."""
-    coverage = find_disagreement(judged([[0.5] * 3] * 5), INTERVALS).coverage
+    coverage = find_disagreement(judged([[0.5] * 3] * 6), INTERVALS).coverage
 
     assert (1, 1, 1) == (coverage.low, coverage.value, coverage.high)

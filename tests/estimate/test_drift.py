@@ -83,6 +83,45 @@ def test_ten_divergences_are_listed():
     assert (30, 10) == (found.num_divergent, len(found.divergent_prompts))
 
 
+def test_near_ties_are_listed_largest_first():
+    """At most ten, with what they were off by and the noise there; divergent tokens are not."""
+    small = [SuspectToken(index=i, delta=0.01 * i, noise=1.0) for i in range(1, 12)]
+
+    found = judge([audited("a", NEAR_TIE, DIVERGENT), audited("b", *small)])
+
+    assert ("a, turn 1, token 3", 0.5, 0.25) == (
+        found.near_ties[0].place,
+        found.near_ties[0].delta,
+        found.near_ties[0].noise,
+    )
+    assert [0.5, 0.11, 0.10, 0.09] == [round(one.delta, 2) for one in found.near_ties[:4]]
+    assert 10 == len(found.near_ties)
+
+
+def test_first_divergences_are_listed_by_their_gap():
+    """Both tokens, gap and noise; where one answer had ended there is no gap, which is not 0."""
+    ended = Divergence(index=4, token_id=None, baseline_token_id=8, gap=None, noise=None)
+    tie = replace(LEFT_AT_3, gap=0.0)
+
+    found = judge(
+        [
+            audited("a", divergence=ended),
+            audited("b", divergence=tie),
+            audited("c", divergence=LEFT_AT_3),
+            audited("d"),
+        ]
+    )
+
+    assert [
+        ("c, turn 1, token 3", 7, 8, 0.5, 0.25),
+        ("b, turn 1, token 3", 7, 8, 0.0, 0.25),
+        ("a, turn 1, token 4", None, 8, None, None),
+    ] == [
+        (one.place, one.token_id, one.baseline_token_id, one.gap, one.noise)
+        for one in found.first_divergences
+    ]
+
+
 def test_unaudited_is_unmeasured():
     """Sampled answers have no audit: losslessness is not measured, which is not lossless."""
     found = judge([replace(audited("a"), checks=None)], Sampling(temperature=1.0))

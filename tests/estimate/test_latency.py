@@ -24,9 +24,9 @@ INTERVALS = Intervals()
 
 
 def prompts_of(*seconds, num_tokens=5, **changes):
-    """Two prompts for each decode time, all with as many tokens after the first."""
+    """Four prompts for each decode time, all with as many tokens after the first."""
     blocks = [make_block(0, 0)] * num_tokens
-    trials = [make_trial("p", *blocks, decode_s=decode_s, **changes) for decode_s in seconds * 2]
+    trials = [make_trial("p", *blocks, decode_s=decode_s, **changes) for decode_s in seconds * 4]
     return times([[trial] for trial in trials])
 
 
@@ -64,7 +64,15 @@ def test_share_slower_counts_prompts():
     """A quarter of the prompts lost time; a prompt at the same speed did not."""
     found = latency.share_slower(prompts_of(1, 1, 1, 1), prompts_of(2, 1, 0.5, 0.9), INTERVALS)
 
-    assert (0.25, 8) == (found.value, found.num_prompts)
+    assert (0.25, 16) == (found.value, found.num_prompts)
+
+
+def test_prompt_speedups_are_sorted():
+    """Every prompt once, slowest first, so that none can be told by its place."""
+    found = latency.prompt_speedups(prompts_of(1, 4, 1), prompts_of(2, 1, 1))
+
+    assert sorted(found) == list(found)
+    assert [0.5, 1.0, 4.0] == pytest.approx(sorted(set(found)))
 
 
 def test_end_to_end_counts_both_prefills():

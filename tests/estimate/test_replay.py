@@ -170,8 +170,8 @@ def test_a_hopeless_draft_saves_no_pass():
 
 def test_a_budget_cuts_no_block():
     """Emitted = accepted + passes where nothing is truncated; τ − 1 is K = 1's one survival."""
-    chances = np.random.default_rng(0).random((5, 40))
-    paths = [make_answer(f"p{i}", num_tokens=40, budget=40) for i in range(5)]
+    chances = np.random.default_rng(0).random((6, 40))
+    paths = [make_answer(f"p{i}", num_tokens=40, budget=40) for i in range(6)]
 
     counts = count_replay(paths, [draft_scores(row) for row in chances], MOST)
 
@@ -183,9 +183,9 @@ def test_a_budget_cuts_no_block():
 
 def test_survival_sums_to_tau_less_one():
     """Σ survival = τ − 1 where no block is cut: the last tokens are all the target's own."""
-    chances = np.random.default_rng(1).random((5, 40))
+    chances = np.random.default_rng(1).random((6, 40))
     chances[:, -MOST:] = 0
-    paths = [make_answer(f"p{i}", num_tokens=40) for i in range(5)]
+    paths = [make_answer(f"p{i}", num_tokens=40) for i in range(6)]
 
     counts = count_replay(paths, [draft_scores(row) for row in chances], MOST).at(4)
 

@@ -5,6 +5,7 @@ import pytest
 from specmeasure.errors import InsufficientEvidence
 from specmeasure.estimate.intervals import MIN_PROMPTS, Intervals
 from specmeasure.estimate.summary import estimate
+from specmeasure.records.corpus import AskedSampling
 from specmeasure.records.estimates import Interval, Unmeasured
 from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Sampling
 from tests.fakes import (
@@ -121,11 +122,11 @@ def test_a_prompt_without_baseline_compares_nothing():
 
 def test_a_conversation_is_one_prompt():
     """Turns and repeats do not count as further evidence: the conversation is the cluster."""
-    talks = [make_chat(f"talk{i}", 3) for i in range(5)]
+    talks = [make_chat(f"talk{i}", 3) for i in range(6)]
 
     (arm,) = run(talks, BASELINE, DRAFT_4).arms
 
-    assert (5, 15) == (arm.decode_speedup.num_prompts, arm.num_trials)
+    assert (6, 18) == (arm.decode_speedup.num_prompts, arm.num_trials)
 
 
 def test_several_arms_are_corrected_for():
@@ -233,12 +234,45 @@ def test_a_broken_verifier_is_found():
     )
 
 
-def test_a_sampled_run_has_no_audit():
-    """Sampled: losslessness is unmeasured with the reason, speed compares seconds per token."""
-    (arm,) = run(make_prompts(6), temperature=1.0).arms
+def test_a_sampled_run_is_audited_by_its_law():
+    """No greedy counts, but tests of every token; speed compares seconds per token."""
+    found = run(make_prompts(6), temperature=1.0)
+    for arm in (found.baseline, *found.arms):
+        assert isinstance(arm.losslessness, Unmeasured)
+        assert arm.num_emitted_tokens == arm.sampled_losslessness.num_tokens
+        assert arm.sampled_losslessness.p_baseline is not None
+    assert isinstance(found.arms[0].decode_speedup, Interval)
 
-    assert isinstance(arm.losslessness, Unmeasured)
-    assert isinstance(arm.decode_speedup, Interval)
+
+def test_a_sampled_broken_verifier_is_found():
+    """Its tokens are unlikely, against the law and against the baseline's; the baseline's are not.
+
+    Without drafts there is no pull.
+    """
+    found = run(make_prompts(6), temperature=1.0, broken_arms=frozenset({"draft k=4"}))
+    broken, sound = found.arms[0].sampled_losslessness, found.baseline.sampled_losslessness
+
+    assert max(broken.p_value, broken.p_baseline) < 1e-6
+    assert sound.p_value > 0.001
+    assert (None, None) == (sound.p_pull, sound.pull_share)
+
+
+def test_a_greedy_run_has_sampled_nothing(hundred):
+    """Which is not the same as a sampled run without audits."""
+    found = estimate(hundred, QUICK)
+
+    assert [None, None] == [arm.sampled_losslessness for arm in (found.baseline, *found.arms)]
+
+
+def test_a_mixed_run_is_audited_both_ways():
+    """Greedy rows by their divergences, rows that ask for a temperature by their law."""
+    plain, warm = make_prompts(2), make_prompts(4)[2:]
+    asked = AskedSampling(temperature=0.7)
+
+    (arm,) = run([*plain, *(replace(one, asked=asked) for one in warm)]).arms
+
+    assert (2, 2) == (arm.losslessness.num_trials, arm.losslessness.num_sampled)
+    assert 2 == arm.sampled_losslessness.num_trials
 
 
 def test_an_interrupted_run_is_estimated_as_far_as_it_got(hundred):

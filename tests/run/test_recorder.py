@@ -7,7 +7,7 @@ import pytest
 from specmeasure.errors import BrokenLogits, ModelError, OutOfMemory, UnreadableCorpus
 from specmeasure.records.corpus import AskedSampling
 from specmeasure.records.plan import BASELINE, Sampling, TrialKey
-from specmeasure.run.recorder import Recorder, ids_hash, trial_seed
+from specmeasure.run.recorder import Recorder, audit_seed, ids_hash, trial_seed
 from tests.fakes import (
     DRAFT_2,
     DRAFT_4,
@@ -254,18 +254,65 @@ def test_an_audit_names_the_first_difference_from_the_baseline():
 
     (wrong,) = of_arm(trials, "draft k=4")
     (right,) = of_arm(trials, "baseline A/A")
-    assert (0, 0) == (wrong.audit.divergence.index, wrong.audit.suspects[0].index)
+    left = wrong.audit.divergence
+    assert (0, 0) == (left.index, wrong.audit.suspects[0].index)
+    assert (1.5, 0.25) == (left.gap, left.noise)
     assert (None, ()) == (right.audit.divergence, right.audit.suspects)
 
 
-def test_sampled_answers_are_not_audited():
-    """A sampled answer need not be the argmax, so no audit is asked for."""
+def test_sampled_answers_are_audited_against_the_law():
+    """A sampled answer need not be the argmax: each is checked by itself, token by token."""
     engine = FakeEngine(plan=make_plan(sampling=SAMPLED))
 
-    trials = record(engine, make_prompts(3))
+    trials = record(engine, make_prompts(3)).values()
 
-    assert 0 == engine.num_audits
-    assert {None} == {trial.audit for trial in trials.values()}
+    assert {None} == {trial.audit for trial in trials}
+    assert [trial.num_emitted_tokens for trial in trials] == [
+        len(trial.sampled_audit.pit) for trial in trials
+    ]
+    assert 9 == engine.num_audits
+
+
+def test_an_audit_owes_nothing_to_the_draws():
+    """What randomises a trial's audit has another seed than any trial of the run."""
+    plan = make_plan(num_repeats=3)
+    keys = planned_keys(plan, make_prompts(20))
+
+    drawn = {trial_seed(plan.seed, key) for key in keys}
+    audited = {audit_seed(plan.seed, key) for key in keys}
+
+    assert 2 * len(keys) == len(drawn | audited)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), SAMPLED])
+def test_an_audit_that_fails_costs_itself(sampling, monkeypatch):
+    """The trials stand without a check, and nothing is made up in its place."""
+    engine = FakeEngine(plan=make_plan(sampling=sampling))
+    monkeypatch.setattr(FakeEngine, "audit", fails)
+    monkeypatch.setattr(FakeEngine, "audit_sampled", fails)
+
+    trials = record(engine, make_prompts(2)).values()
+
+    assert [(False, None)] * 6 == [(trial.failed, trial.checks) for trial in trials]
+
+
+def fails(*_):
+    raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), SAMPLED])
+def test_chances_are_kept_with_the_text_alone(sampling):
+    """Chances tell of text: they stand beside the ids, and without them nowhere."""
+    shown, kept = (
+        record(FakeEngine(plan=make_plan(sampling=sampling, include_text=wanted)), make_prompts(1))
+        for wanted in (True, False)
+    )
+
+    assert [(t.num_emitted_tokens, t.key.arm == "draft k=4") for t in shown.values()] == [
+        (len(t.checks.token_probs.target), t.checks.token_probs.draft is not None)
+        for t in shown.values()
+    ]
+    assert {None} == {trial.checks.token_probs for trial in kept.values()}
 
 
 def test_a_prompt_that_does_not_fit_in_memory_is_a_row():

@@ -1,5 +1,6 @@
 """What an interrupted run decodes again, and what it does not."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -74,14 +75,30 @@ def test_whole_prompts_are_not_decoded_again():
     assert 6 == len(engine.calls)
 
 
-def test_a_half_finished_turn_is_decoded_again_for_its_audits():
+@pytest.mark.parametrize("sampling", [Sampling(), SAMPLED])
+def test_a_half_finished_turn_is_decoded_again_for_its_audits(sampling):
     """The ids of recorded trials were not kept, so their answers are decoded once more."""
-    plan = make_plan()
+    plan = make_plan(sampling=sampling)
     prompts = make_prompts(1)
 
-    engine, _ = resumed(plan, prompts, unaudited(whole_run(plan, prompts)[:2]))
+    engine, records = resumed(plan, prompts, unaudited(whole_run(plan, prompts)[:2]))
 
-    assert ["baseline A/A", "baseline", "draft k=4"] == [call.arm for call in engine.calls]
+    assert {"baseline A/A": 1, "baseline": 1, "draft k=4": 1} == Counter(
+        call.arm for call in engine.calls
+    )
+    assert None not in {trial.checks for trial in records.values()}
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), SAMPLED])
+def test_a_finished_turn_without_audits_is_audited(sampling):
+    """An interruption between the last trial and its audit leaves nothing unchecked."""
+    plan = make_plan(sampling=sampling)
+    prompts = make_prompts(2)
+    trials = whole_run(plan, prompts)
+
+    _, records = resumed(plan, prompts, [*unaudited(trials[:3]), *trials[3:]])
+
+    assert {trial.key: trial for trial in trials} == records
 
 
 def test_a_finished_turn_is_decoded_again_for_its_reply():
@@ -95,7 +112,7 @@ def test_a_finished_turn_is_decoded_again_for_its_reply():
 
 
 def test_half_a_sampled_turn_is_not_decoded_again():
-    """Without audits and later turns, recorded trials are left alone."""
+    """Audited already, and without later turns, recorded trials are left alone."""
     plan = make_plan(sampling=SAMPLED)
     prompts = make_prompts(1)
 

@@ -48,7 +48,7 @@ audits = st.builds(
         noise=st.none() | seconds,
     ),
 )
-scores = st.builds(Score, excess=seconds, variance=seconds)
+scores = st.builds(Score, excess=seconds, variance=seconds, third_moment=seconds)
 sampled_audits = st.builds(
     SampledAudit,
     pit=st.lists(st.floats(0, 1), max_size=3).map(tuple),

@@ -1,0 +1,89 @@
+"""The machine's behaviour during the run, and where a run that looked again and again stopped.
+
+Compares the A/A interval with what the policy tolerates; nothing is removed for any of it.
+"""
+
+from specmeasure.brief.machine_notes import excludes_one
+from specmeasure.brief.names import plain
+from specmeasure.brief.numbers import TIMES, count, level, noise
+from specmeasure.records.decision import Policy
+from specmeasure.records.estimates import (
+    Estimates,
+    Interval,
+    SpeedStep,
+    Steadiness,
+    Stopping,
+    Unmeasured,
+)
+
+
+def noise_beyond(estimates: Estimates, policy: Policy) -> Interval | None:
+    """The A/A interval where it excludes what the policy tolerates; else None."""
+    floor = estimates.noise_floor
+    if not isinstance(floor, Interval):
+        return None
+    return floor if excludes_one(floor, policy.max_noise) else None
+
+
+def write_notices(estimates: Estimates, policy: Policy) -> tuple[str, ...]:
+    """What a reader must know before any number: noise, an early stop, an unfinished run."""
+    notices = []
+    floor = noise_beyond(estimates, policy)
+    if floor is not None:
+        notices.append(
+            "The machine was too noisy: the target against itself (A/A) came to "
+            f"{noise(floor)}, which excludes 1 ± {tolerated(policy)}. No speedup below can be "
+            "relied on; measure again with nothing else running."
+        )
+    if estimates.stopping is not None:
+        notices.append(_write_stopping(estimates.stopping))
+    elif estimates.num_recorded_trials < estimates.num_planned_trials:
+        notices.append(
+            f"The run is not finished: {count(estimates.num_recorded_trials)} of "
+            f"{count(estimates.num_planned_trials, 'planned trial')} were recorded."
+        )
+    return tuple(notices)
+
+
+def write_steadiness(steadiness: Steadiness | Unmeasured | None) -> str | None:
+    """Lasting changes of pace and trials out of line; None where nobody looked."""
+    match steadiness:
+        case None:
+            return None
+        case Unmeasured(reason=why):
+            return f"Steadiness of the machine: not measured, {plain(why).removesuffix('.')}."
+        case Steadiness(steps=steps, num_outliers=num_outliers):
+            changes = "no lasting change of pace"
+            if steps:
+                changes = f"{count(len(steps), 'lasting change')} of pace ({_steps(steps)})"
+            return (
+                f"Steadiness of the machine: {changes}, {count(num_outliers, 'trial')} out of "
+                "line. Nothing was removed for it."
+            )
+
+
+def write_outliers(steadiness: Steadiness | Unmeasured | None) -> tuple[str, ...]:
+    """Trials out of line, the largest first."""
+    if not isinstance(steadiness, Steadiness):
+        return ()
+    return tuple(
+        f"{plain(one.place)}: {one.ratio:.2f}{TIMES} the usual time of a pass"
+        for one in steadiness.outliers
+    )
+
+
+def tolerated(policy: Policy) -> str:
+    """How far from 1 the A/A interval may lie."""
+    return f"{policy.max_noise:.3f}".rstrip("0").rstrip(".")
+
+
+def _write_stopping(stopping: Stopping) -> str:
+    return (
+        f"The run stopped at look {stopping.look} of {stopping.num_looks}, after "
+        f"{count(stopping.num_prompts)} of at most {count(stopping.max_prompts, 'prompt')}: its "
+        f"intervals are at {level(stopping.level)}, which pays for having looked more than once."
+    )
+
+
+def _steps(steps: tuple[SpeedStep, ...]) -> str:
+    return ", ".join(f"{one.ratio:.2f}{TIMES} the time from cycle {one.cycle} on" for one in steps)

@@ -1,0 +1,133 @@
+"""The rules on the output: is it the target's own, or, of a lossy arm, near enough?"""
+
+from specmeasure.decide.bounds import absence, at_least, at_most
+from specmeasure.records.decision import Policy, RuleFinding, RuleOutcome
+from specmeasure.records.estimates import (
+    Accuracy,
+    ArmEstimates,
+    Drift,
+    Losslessness,
+    SampledLosslessness,
+    Unmeasured,
+)
+
+SUSPECT = 0.05  # sampled tokens less likely than this are neither proven wrong nor trusted
+EDGE_SHARE = 1e-3  # of tokens: another shape's rounding moves the edge of top-k or top-p past them
+FEW_TOKENS = 3
+
+
+def faithful(
+    arm: ArmEstimates, baseline: ArmEstimates | None, policy: Policy
+) -> tuple[RuleFinding, ...]:
+    """Whether the output is the target's own; of a lossy arm, whether it is near enough."""
+    if arm.drift is not None:
+        return _near_enough(arm, arm.drift, policy)
+    findings = []
+    if isinstance(arm.losslessness, Losslessness):
+        findings.append(_greedy_lossless(arm, arm.losslessness, policy))
+    if not findings or _num_sampled(arm):
+        findings.append(_sampled_lossless(arm, baseline, policy))
+    return tuple(findings)
+
+
+def _greedy_lossless(arm: ArmEstimates, audit: Losslessness, policy: Policy) -> RuleFinding:
+    num_answers = arm.num_trials - arm.num_failed_trials - audit.num_sampled
+    outcome = RuleOutcome.MET if audit.num_trials == num_answers else RuleOutcome.OPEN
+    if audit.num_divergent > policy.max_divergent_trials:
+        outcome = RuleOutcome.FAILED
+    return RuleFinding(
+        rule=f"at most {policy.max_divergent_trials} answers with an unexplained divergence",
+        outcome=outcome,
+        observed=(
+            f"{audit.num_divergent} of {audit.num_trials} audited, {num_answers} greedy answers"
+        ),
+    )
+
+
+def _sampled_lossless(
+    arm: ArmEstimates, baseline: ArmEstimates | None, policy: Policy
+) -> RuleFinding:
+    """Wrong where the tokens are too unlikely, unless the baseline's are as well.
+
+    The baseline draws without drafts: if its tokens fail, then the audit's law is not the one they
+    were drawn from (half precision at a low temperature, say), and speculation is not to blame.
+    """
+    rule = f"sampled tokens follow the target's own distribution (p ≥ {policy.max_chance:g})"
+    audit = arm.sampled_losslessness
+    yardstick = baseline.sampled_losslessness if baseline else None
+    if not isinstance(audit, SampledLosslessness):
+        return RuleFinding(rule=rule, outcome=RuleOutcome.OPEN, observed=absence(audit))
+    other = yardstick if isinstance(yardstick, SampledLosslessness) else None
+    is_wrong = audit.p_value < policy.max_chance or not _at_the_edge(audit, other)
+    suspect = other is not None and other.p_value < policy.max_chance
+    outcome = RuleOutcome.MET
+    if is_wrong and not suspect:
+        outcome = RuleOutcome.FAILED
+    elif is_wrong or audit.p_value < SUSPECT or audit.num_trials < _num_sampled(arm):
+        outcome = RuleOutcome.OPEN
+    said = _said_of(audit)
+    if suspect and outcome is not RuleOutcome.MET:
+        said += "; the baseline's own tokens fail this test, too"
+    return RuleFinding(rule=rule, outcome=outcome, observed=said)
+
+
+def _at_the_edge(audit: SampledLosslessness, baseline: SampledLosslessness | None) -> bool:
+    """Whether rounding explains the tokens without a chance: few, or as many without drafts."""
+    share = EDGE_SHARE
+    if baseline is not None:
+        share = max(share, 2 * baseline.num_impossible / baseline.num_tokens)
+    return audit.num_impossible <= max(FEW_TOKENS, share * audit.num_tokens)
+
+
+def _num_sampled(arm: ArmEstimates) -> int:
+    """Answers that were drawn by chance."""
+    if isinstance(arm.losslessness, Losslessness):
+        return arm.losslessness.num_sampled
+    return arm.num_trials - arm.num_failed_trials
+
+
+def _said_of(audit: SampledLosslessness) -> str:
+    said = [
+        f"p = {audit.p_value:.2g} over {audit.num_tokens:,} tokens of {audit.num_trials} answers"
+    ]
+    if audit.num_impossible:
+        said.append(f"{audit.num_impossible} tokens without a chance under the target")
+    if audit.p_value < SUSPECT:
+        said.append("more tokens tell")
+    if audit.detectable_acceptance is not None:
+        points = 100 * audit.detectable_acceptance
+        said.append(f"acceptance {points:.2g} points too high would show")
+    return "; ".join(said)
+
+
+def _near_enough(
+    arm: ArmEstimates, drift: Drift | Unmeasured, policy: Policy
+) -> tuple[RuleFinding, ...]:
+    """The rules of an arm that changes the output by design."""
+    nats, changed = (
+        (drift, drift)
+        if isinstance(drift, Unmeasured)
+        else (drift.nats_per_token, drift.changed_share)
+    )
+    findings = [
+        at_most(
+            f"lossy: drift ≤ {policy.max_drift_nats:g} nats per token at the upper bound",
+            nats,
+            policy.max_drift_nats,
+        ),
+        at_most(
+            f"lossy: changed tokens ≤ {policy.max_changed_share:.2%} at the upper bound",
+            changed,
+            policy.max_changed_share,
+        ),
+    ]
+    if isinstance(arm.accuracy, Accuracy):
+        findings.append(
+            at_least(
+                f"lossy: right answers less the baseline's ≥ {-policy.max_accuracy_loss:.2f} at "
+                "the lower bound",
+                arm.accuracy.difference,
+                -policy.max_accuracy_loss,
+            )
+        )
+    return tuple(findings)

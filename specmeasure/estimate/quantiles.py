@@ -1,0 +1,135 @@
+"""What a user waits: quantiles over requests, with intervals over prompts.
+
+A request is one trial, a prompt the cluster of its turns and repeats. Intervals are those of order
+statistics, taken at ranks of as many independent requests as the clusters are worth.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from specmeasure.estimate.intervals import MIN_PROMPTS, Floats, Intervals, too_few
+from specmeasure.records.estimates import Estimate, Interval, Quantiles, Unmeasured
+from specmeasure.records.trace import TrialRecord
+
+MARGIN = 1.5  # times the requests needed, where clusters make their worth an estimate itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTimes:
+    """An arm's answered requests, with the number of the prompt that each belongs to."""
+
+    ttft_s: Floats  # [R]
+    end_to_end_s: Floats  # [R] first token and decoding
+    tpot_s: Floats  # [R] decode seconds / (tokens − 1); NaN: an answer of one token has none
+    prompt: NDArray[np.int64]  # [R]
+
+
+def request_times(trials: Sequence[TrialRecord]) -> RequestTimes:
+    """Each trial's own waits; failed trials are left out."""
+    answered = [trial for trial in trials if not trial.failed]
+    ttft_s = np.array([trial.ttft_s or 0.0 for trial in answered])
+    decode_s = np.array([trial.decode_s or 0.0 for trial in answered])
+    later = np.array([(trial.num_emitted_tokens or 0) - 1 for trial in answered], dtype=float)
+    numbers: dict[str, int] = {}
+    return RequestTimes(
+        ttft_s=ttft_s,
+        end_to_end_s=ttft_s + decode_s,
+        tpot_s=np.divide(decode_s, later, out=np.full(len(later), np.nan), where=later > 0),
+        prompt=np.array(
+            [numbers.setdefault(trial.key.prompt_id, len(numbers)) for trial in answered],
+            dtype=np.int64,
+        ),
+    )
+
+
+def quantiles(seconds: Floats, prompt: NDArray[np.int64], intervals: Intervals) -> Quantiles:
+    """The 50th, 95th and 99th percentile of these requests [R]; NaN are left out."""
+    known = ~np.isnan(seconds)
+    seconds, prompt = seconds[known], prompt[known]
+    return Quantiles(
+        p50=quantile(seconds, prompt, 0.50, intervals),
+        p95=quantile(seconds, prompt, 0.95, intervals),
+        p99=quantile(seconds, prompt, 0.99, intervals),
+    )
+
+
+def quantile(
+    seconds: Floats, prompt: NDArray[np.int64], share: float, intervals: Intervals
+) -> Estimate:
+    """The smallest wait that ``share`` of the requests do not pass, between neighbours.
+
+    The distribution function is inverted where it could stand by chance (Woodruff 1952): of n
+    independent requests the one of rank k exceeds the quantile with the chance that a
+    Beta(k, n + 1 − k) variable exceeds ``share``. Clusters count as n_eff requests, with the
+    correction for few clusters of Korn and Graubard (1998). Coverage of 95 % intervals on simulated
+    log-normal waits: 94-96 %, at 20 to 500 prompts, alone or with 3 or 4 requests each.
+
+    Formula: n_eff = share · (1 − share) / variance of F̂ · (t_{R − 1} / t_{prompts − 1})², at most R
+    """
+    _, prompt = np.unique(prompt, return_inverse=True)
+    num_requests, num_prompts = len(seconds), int(prompt.max(initial=-1)) + 1
+    if num_prompts < MIN_PROMPTS:
+        return too_few(num_prompts)
+    ordered = np.sort(seconds)
+    value = _at(ordered, share)
+    num_effective = _effective_requests(seconds <= value, prompt, intervals.level)
+    tail = (1 - intervals.level) / 2
+    needed = np.log(tail) / np.log(max(share, 1 - share))  # for ranks 1 and R to be far enough out
+    if num_requests > num_prompts:
+        needed *= MARGIN
+    if num_effective < needed:
+        return Unmeasured(
+            reason=f"a p{share * 100:g} with an interval needs {int(np.ceil(needed))} requests, "
+            f"this has {num_requests}"
+            + (f", worth {int(num_effective)}" if num_effective < num_requests else "")
+        )
+    low, high = (
+        _at(ordered, _rank(share, num_effective, chance) / (num_effective + 1))
+        for chance in (tail, 1 - tail)
+    )
+    return Interval(
+        value=value,
+        low=min(low, value),
+        high=max(high, value),
+        level=intervals.level,
+        num_prompts=num_prompts,
+    )
+
+
+def _at(ordered: Floats, level: float) -> float:
+    """The value whose rank is level · (R + 1), between neighbours (Weibull's definition)."""
+    return float(np.quantile(ordered, min(1.0, max(0.0, level)), method="weibull"))
+
+
+def _effective_requests(below: NDArray[np.bool_], prompt: NDArray[np.int64], level: float) -> float:
+    """Independent requests that tell the share of waits below as well as these clusters do."""
+    num_requests = len(below)
+    sizes = np.bincount(prompt)
+    num_prompts = len(sizes)
+    share = float(below.mean())
+    beyond = np.bincount(prompt, weights=below) - share * sizes
+    variance = num_prompts / (num_prompts - 1) * float(np.square(beyond).sum()) / num_requests**2
+    if variance == 0 or num_prompts == num_requests:
+        return float(num_requests)
+    tail = (1 + level) / 2
+    few = stats.t.ppf(tail, num_requests - 1) / stats.t.ppf(tail, num_prompts - 1)
+    return float(min(num_requests, share * (1 - share) / variance * few**2))
+
+
+def _rank(share: float, num: float, chance: float) -> float:
+    """The real rank k in [1, num] for which Beta(k, num + 1 − k) exceeds ``share`` so often.
+
+    Found by halving: the chance rises with the rank.
+    """
+    low, high = 1.0, num
+    for _ in range(60):
+        middle = (low + high) / 2
+        if 1 - special.betainc(middle, num + 1 - middle, share) > chance:
+            high = middle
+        else:
+            low = middle
+    return (low + high) / 2

@@ -1,0 +1,98 @@
+"""How steady the machine was: its pace by cycle, lasting steps, trials out of line.
+
+A cycle is one prompt's turn in one repeat, all arms back to back. Nothing is removed for what is
+found here, and nothing here knows why a machine changed its pace.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from specmeasure.estimate.intervals import Floats
+from specmeasure.estimate.pace import Paces, group_medians, trial_paces
+from specmeasure.estimate.steps import NORMAL, find_steps
+from specmeasure.records.estimates import Outlier, SpeedStep, Steadiness, Unmeasured
+from specmeasure.records.trace import TrialRecord
+
+MIN_CYCLES = 20
+MIN_TRIALS = 3  # of a cycle, for one of them to be out of line with the others
+SMALLEST_STEP = 1.05  # ratio of paces; paired times hardly feel smaller ones
+OUTLIER_RATIO = 1.5
+OUTLIER_DEVIATIONS = 6.0
+MOST_LISTED = 10
+
+
+def steadiness(trials: Sequence[TrialRecord]) -> Steadiness | Unmeasured:
+    """The pace of the machine over the run, from trials in the order of recording.
+
+    Cycles without an answer of more than one token are not counted. A trial whose clock stood
+    still or went back is an outlier with the ratio 0.
+    """
+    longer = [t for t in trials if not t.failed and (t.num_emitted_tokens or 0) > 1]
+    clocks = {place: why for place, trial in enumerate(longer) if (why := _clock_trouble(trial))}
+    timed = [trial for place, trial in enumerate(longer) if place not in clocks]
+    paces = trial_paces(timed)
+    num_cycles = int(paces.cycle.max(initial=-1)) + 1
+    if num_cycles < MIN_CYCLES:
+        return Unmeasured(
+            reason=f"the machine's pace needs {MIN_CYCLES} cycles or more, this run has "
+            f"{num_cycles}"
+        )
+    by_cycle = group_medians(paces.log_pace, paces.cycle)
+    by_cycle -= np.median(by_cycle)
+    outliers = [
+        *(Outlier(place=f"{_place(longer[n])}: {why}", ratio=0.0) for n, why in clocks.items()),
+        *_outliers(timed, paces, by_cycle),
+    ]
+    return Steadiness(
+        pace=tuple(np.exp(by_cycle).tolist()),
+        steps=_steps(by_cycle),
+        outliers=tuple(outliers[:MOST_LISTED]),
+        num_outliers=len(outliers),
+    )
+
+
+def _steps(by_cycle: Floats) -> tuple[SpeedStep, ...]:
+    """Lasting changes, each with the median pace after it over the one before it."""
+    places = find_steps(by_cycle, math.log(SMALLEST_STEP))
+    levels = [float(np.median(part)) for part in np.split(by_cycle, places)]
+    return tuple(
+        SpeedStep(cycle=place, ratio=math.exp(after - before))
+        for place, before, after in zip(places, levels[:-1], levels[1:], strict=True)
+    )
+
+
+def _outliers(trials: Sequence[TrialRecord], paces: Paces, by_cycle: Floats) -> list[Outlier]:
+    """Trials far from the others of their cycle, farthest first.
+
+    Far is by more than half, and by more than 6 robust standard deviations of the arm's own trials
+    (median absolute deviation; the middle trial of a cycle is no deviation).
+    """
+    apart = paces.log_pace - by_cycle[paces.cycle]
+    apart[np.bincount(paces.cycle)[paces.cycle] < MIN_TRIALS] = 0.0
+    usual = np.zeros(int(paces.arm.max()) + 1)
+    for arm in range(len(usual)):
+        own = apart[(paces.arm == arm) & (apart != 0)]
+        usual[arm] = NORMAL * np.median(np.abs(own)) if len(own) else 0.0
+    far = np.abs(apart) > np.maximum(math.log(OUTLIER_RATIO), OUTLIER_DEVIATIONS * usual[paces.arm])
+    places = np.flatnonzero(far)
+    ordered = places[np.argsort(-np.abs(apart[places]), kind="stable")]
+    return [
+        Outlier(place=_place(trials[place]), ratio=float(np.exp(apart[place])))
+        for place in ordered.tolist()
+    ]
+
+
+def _clock_trouble(trial: TrialRecord) -> str | None:
+    times = [trial.decode_s or 0.0, trial.ttft_s or 0.0]
+    times += [part for block in trial.blocks for part in (block.draft_s, block.verify_s)]
+    if min(times) < 0:
+        return "its clock went back"
+    return None if trial.decode_s else "its clock stood still"
+
+
+def _place(trial: TrialRecord) -> str:
+    key = trial.key
+    repeat = f", repeat {key.repeat + 1}" if key.repeat else ""
+    return f"{key.prompt_id}, turn {key.turn + 1}{repeat}, {key.arm}"

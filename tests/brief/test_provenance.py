@@ -1,0 +1,25 @@
+from dataclasses import replace
+
+from specmeasure.brief.provenance import command_line, write_short_provenance
+from tests.brief import examples
+
+
+def test_the_command_is_what_was_typed():
+    """Quoted for a shell; where the program lies on this machine is nobody's business."""
+    argv = ("/home/someone/.venv/bin/specmeasure", "run", "/srv/my prompts")
+
+    assert "specmeasure run '/srv/my prompts'" == command_line(argv)
+
+
+def test_traffic_and_hardware_in_two_lines():
+    """Whose prompts, decoded how; which models in which precision, on what."""
+    manifest = examples.manifest()
+    environment = replace(manifest.environment, accelerators=("an H100",))
+    prompts, models = write_short_provenance(replace(manifest, environment=environment))
+
+    assert prompts.text.startswith("160 from /srv/logs/prompts.jsonl, fingerprint 9f2c4b1d77aa")
+    assert prompts.text.endswith("greedy, up to 128 new tokens, seed 7")
+    assert models.text == (
+        "models/tiny-target in float32 on cpu and models/tiny-draft in float32 on cpu; an H100 and "
+        "AMD EPYC 7B13, 2 threads"
+    )
