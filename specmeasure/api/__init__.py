@@ -14,6 +14,8 @@ from specmeasure.api.comparisons import (
     compare_to_baseline,
     write_comparison,
 )
+from specmeasure.api.looking import Look, look
+from specmeasure.api.measurement_plans import Planned, plan_measurement
 from specmeasure.api.replay_reports import (
     conclude_replay,
     read_costs,
@@ -25,19 +27,8 @@ from specmeasure.api.replays import (
     resume_replay,
     start_replay,
 )
-from specmeasure.api.runs import (
-    Look,
-    Planned,
-    Report,
-    as_json,
-    conclude,
-    look,
-    plan_measurement,
-    read_trace,
-    resume,
-    start,
-    write_report,
-)
+from specmeasure.api.reports import Report, as_json, conclude, write_report
+from specmeasure.api.runs import read_trace, resume, start
 from specmeasure.api.texts import detokeniser
 from specmeasure.records.request import Request
 from specmeasure.run.watch import SILENT, Watchers

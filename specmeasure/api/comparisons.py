@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from specmeasure.api.runs import Report, conclude
+from specmeasure.api.reports import Report, conclude
 from specmeasure.api.sequential import read_at_last_look
 from specmeasure.brief.joined import published_speedup
 from specmeasure.decide import RANK

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from specmeasure.api import runs
+from specmeasure.api import reports
 from specmeasure.api.replays import CONFIRMED
 from specmeasure.decide import screen
 from specmeasure.errors import UsageError
@@ -31,7 +31,7 @@ class ReplayReport:
     trace: ReplayTrace
     predictions: Predictions
     screening: Screening  # what predictions alone say
-    confirmation: runs.Report | None  # the real run of the best, if there was one
+    confirmation: reports.Report | None  # the real run of the best, if there was one
     agreements: tuple[Agreement, ...]  # of the real run's arms
     policy: Policy
     costs: CostTable | None  # another machine's, that predictions were made at; None: its own
@@ -82,7 +82,7 @@ def conclude_replay(
     confirmation, agreements = None, []
     if confirmed is not None and store.is_sealed(confirmed):
         run = store.read_trace(confirmed)
-        confirmation = runs.conclude(run, policy=stated, seed=seed)
+        confirmation = reports.conclude(run, policy=stated, seed=seed)
         agreements = [
             find_agreement(trace, predictions, run, arm, intervals)
             for arm in confirmation.estimates.arms

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specmeasure.api import runs
+from specmeasure.api import reports, runs
 from specmeasure.api.arms import between_baselines
 from specmeasure.api.prompts import (
     budget_notes,
@@ -256,8 +256,8 @@ def _confirm(
     watchers.stage(f"running for real: {', '.join(arm.name for arm in best)}")
     plan = replace(request.request.plan, arms=between_baselines(best))
     run = replace(request.request, plan=plan, sources=trace.manifest.corpus.sources)
-    report = runs.conclude(runs.start(run, confirmed, watchers=watchers, loaded=loaded))
-    runs.write_report(report, confirmed, detokenise=detokeniser(report.trace))
+    report = reports.conclude(runs.start(run, confirmed, watchers=watchers, loaded=loaded))
+    reports.write_report(report, confirmed, detokenise=detokeniser(report.trace))
 
 
 def best_arms(trace: ReplayTrace, predictions: Predictions) -> list[Arm]:

@@ -1,10 +1,9 @@
-"""Runs: from prompts and a plan to a trace, and from a trace to its report."""
+"""Runs: from prompts and a plan to a trace."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from specmeasure.api.answers import grading_notes, refuse_ungradable
@@ -14,38 +13,22 @@ from specmeasure.api.prompts import (
     corpus_facts,
     describe_files,
     keep_fitting,
-    pinned_sources,
     read_prompts,
     sample_fitting,
 )
-from specmeasure.api.schema import estimates_document
+from specmeasure.api.reports import REPORT_FILES
 from specmeasure.api.sequential import (
     announce_looks,
-    estimate_run,
     looks_over,
     num_trials,
     shuffled,
     until_decided,
 )
-from specmeasure.brief import glossary
-from specmeasure.brief.figures import FIGURE_FILES, draw_figures
-from specmeasure.brief.tokens import Detokenise, show_trials
-from specmeasure.corpus.languages import with_languages
-from specmeasure.corpus.load import load_corpus
-from specmeasure.corpus.survey import survey
-from specmeasure.decide import decide
 from specmeasure.errors import UsageError
-from specmeasure.estimate import precision
-from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.running import RunningSums
-from specmeasure.estimate.summary import estimate
-from specmeasure.records.corpus import Corpus, CorpusOptions, Dropped, Prompt
-from specmeasure.records.decision import Decision, Policy
-from specmeasure.records.estimates import Estimates
-from specmeasure.records.plan import ModelOptions, Plan
-from specmeasure.records.precision import MeasurementPlan, Wish
+from specmeasure.records.corpus import Corpus, Dropped, Prompt
+from specmeasure.records.plan import Plan
 from specmeasure.records.request import Request
-from specmeasure.records.survey import Survey, TokenFacts
 from specmeasure.records.trace import Environment, Manifest, Trace
 from specmeasure.run.environment import environment, free_cores, load_average, load_warning
 from specmeasure.run.watch import SILENT, WatchedJournal, Watchers
@@ -54,21 +37,6 @@ from specmeasure.trace import store
 if TYPE_CHECKING:
     from specmeasure.engines.engine import Engine
     from specmeasure.engines.models import LoadedModels
-
-PAGES = ("brief.md", "details.md", glossary.FILE, "report.html")
-REPORT_FILES = (*PAGES, *FIGURE_FILES, "estimates.json", "decision.json")
-MOST_LOOKED_AT = 10_000  # prompts that a look at a corpus examines one by one
-DEFAULT_MODEL_OPTIONS = ModelOptions()
-PILOT_REPEATS = 2  # the fewest that tell timing noise from prompts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One run, read to its conclusion."""
-
-    trace: Trace
-    estimates: Estimates
-    decision: Decision
 
 
 def start(  # noqa: PLR0913 - what a caller may say of a run that is no part of it
@@ -193,157 +161,6 @@ def resume(
 def read_trace(folder: Path) -> Trace:
     """A recorded run, finished or not."""
     return store.read_trace(folder)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """A corpus before it is paid for."""
-
-    survey: Survey
-    tokens: TokenFacts | None  # None: no tokenizer was named
-
-
-def look(
-    sources: Sequence[str],
-    options: CorpusOptions,
-    *,
-    tokenizer: str | None = None,
-    model_options: ModelOptions = DEFAULT_MODEL_OPTIONS,
-) -> Look:
-    """Read everything, look closely at a sample of at most ``MOST_LOOKED_AT`` prompts.
-
-    Raises:
-        UnreadableCorpus: a source that cannot be understood.
-        ModelError: a tokenizer that cannot be loaded.
-    """
-    limit = min(options.limit or MOST_LOOKED_AT, MOST_LOOKED_AT)
-    corpus = load_corpus(sources, replace(options, limit=limit))
-    corpus = replace(corpus, prompts=with_languages(corpus.prompts))
-    tokens = None
-    if tokenizer is not None:
-        from specmeasure.engines.tokens import token_facts
-
-        tokens = token_facts(tokenizer, corpus.prompts, model_options)
-    return Look(survey=survey(corpus), tokens=tokens)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """A measurement plan, and the request that carries it out."""
-
-    plan: MeasurementPlan
-    request: Request
-
-
-def plan_measurement(
-    request: Request, wish: Wish, *, num_pilot_prompts: int, watchers: Watchers = SILENT
-) -> Planned:
-    """How many prompts and repeats the wish needs.
-
-    Args:
-        request: what is to be run; its limit and repeats are what is planned.
-        wish: what the run should tell.
-        num_pilot_prompts: run first, twice each; 0 plans on stated assumptions.
-        watchers: told what happens.
-
-    Raises:
-        SpecmeasureError: as ``start``, and a pilot that answers too little.
-    """
-    looked_at = load_corpus(request.sources, replace(request.options, limit=MOST_LOOKED_AT))
-    sizes = dict(looked_at.sizes)
-    spread, cost = precision.ASSUMED, None
-    if num_pilot_prompts:
-        trace = _pilot(request, num_pilot_prompts, watchers)
-        spread, cost = precision.pilot_spread(trace), precision.pilot_cost(trace)
-    plan = precision.plan_measurement(wish, spread, sizes, cost=cost)
-    options = replace(request.options, limit=plan.num_prompts)
-    corpus = read_prompts(request.sources, options)
-    planned = replace(
-        request,
-        plan=replace(request.plan, num_repeats=plan.num_repeats),
-        sources=pinned_sources(request.sources, corpus),
-        options=options,
-        corpus_fingerprint=corpus.fingerprint,
-    )
-    return Planned(plan=plan, request=planned)
-
-
-def _pilot(request: Request, num_prompts: int, watchers: Watchers) -> Trace:
-    """A small run whose folder is not kept."""
-    small = replace(
-        request,
-        plan=replace(
-            request.plan, num_repeats=PILOT_REPEATS, include_text=False, answer_check=None
-        ),
-        options=replace(request.options, limit=num_prompts),
-    )
-    with TemporaryDirectory(prefix="specmeasure-pilot-") as folder:
-        return start(small, Path(folder) / "pilot", watchers=watchers)
-
-
-def conclude(
-    trace: Trace, *, policy: Policy | None = None, seed: int = 0, level: float | None = None
-) -> Report:
-    """Estimate and decide, under the run's own policy unless another is given.
-
-    A run with looks is read at its last complete look, see ``sequential.read_at_last_look``.
-
-    Args:
-        trace: what was recorded.
-        policy: in place of the one that was stated before the run.
-        seed: of the medians' resamples.
-        level: of the intervals, of a trace that was read at a look before; None: 95 %, or the
-            level of the last complete look.
-    """
-    if level is None:
-        estimates = estimate_run(trace, seed=seed)
-    else:
-        estimates = estimate(trace, Intervals(level=level, seed=seed))
-    decision = decide(estimates, policy or trace.manifest.policy)
-    return Report(trace=trace, estimates=estimates, decision=decision)
-
-
-def write_report(report: Report, folder: Path, *, detokenise: Detokenise | None = None) -> Path:
-    """Write the brief, what it links to, and the numbers behind it; returns the brief's path.
-
-    Args:
-        report: what is written.
-        folder: of the run.
-        detokenise: text of ids that the trace kept, for report.html; None shows the ids.
-    """
-    from specmeasure.brief.content import brief_content
-    from specmeasure.brief.html import render_html
-    from specmeasure.brief.markdown import render_details, render_markdown
-
-    for name in FIGURE_FILES:
-        (folder / name).unlink(missing_ok=True)  # one that was drawn before may have nothing now
-    drawn = draw_figures(report.estimates, report.decision)
-    figures = {name: f"{name}.svg" for name in drawn}
-    for name, picture in drawn.items():
-        (folder / f"{name}.svg").write_bytes(picture.svg)
-        (folder / f"{name}.png").write_bytes(picture.png())
-    (folder / "estimates.json").write_bytes(store.plain(estimates_document(report.estimates)))
-    (folder / "decision.json").write_bytes(store.plain(report.decision))
-    records = (report.trace.manifest, report.estimates, report.decision)
-    pages = {
-        "brief.md": render_markdown(*records, figures=figures),
-        "details.md": render_details(*records, figures=figures),
-        glossary.FILE: glossary.glossary(),
-        "report.html": render_html(
-            brief_content(*records), drawn, show_trials(report.trace, detokenise)
-        ),
-    }
-    for name, text in pages.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return folder / "brief.md"
-
-
-def as_json(shown: Report | Look) -> str:
-    """Estimates and decision, or a look at a corpus, as one document."""
-    if isinstance(shown, Look):
-        return store.plain(shown).decode()
-    estimates = estimates_document(shown.estimates)
-    return store.plain({"decision": shown.decision, "estimates": estimates}).decode()
 
 
 def refuse_other_machine(recorded: Environment, folder: Path) -> None:

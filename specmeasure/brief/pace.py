@@ -3,7 +3,6 @@
 Compares the A/A interval with what the policy tolerates; nothing is removed for any of it.
 """
 
-from specmeasure.brief.machine_notes import excludes_one
 from specmeasure.brief.names import plain
 from specmeasure.brief.numbers import TIMES, count, level, noise
 from specmeasure.records.decision import Policy
@@ -22,7 +21,20 @@ def noise_beyond(estimates: Estimates, policy: Policy) -> Interval | None:
     floor = estimates.noise_floor
     if not isinstance(floor, Interval):
         return None
-    return floor if excludes_one(floor, policy.max_noise) else None
+    is_sure = floor.low > 1 + policy.max_noise or floor.high < 1 - policy.max_noise
+    return floor if is_sure else None
+
+
+def machine_notes(estimates: Estimates, policy: Policy) -> list[str]:
+    """What to know before believing a time; nothing on a quiet, steady machine."""
+    notes = []
+    floor = noise_beyond(estimates, policy)
+    if floor is not None:
+        notes.append(f"{_too_noisy(floor, policy)} This run cannot be GO.")
+    pace = estimates.steadiness
+    if isinstance(pace, Steadiness) and (pace.steps or pace.num_outliers):
+        notes.append(_write_paces(pace))
+    return notes
 
 
 def write_notices(estimates: Estimates, policy: Policy) -> tuple[str, ...]:
@@ -30,11 +42,7 @@ def write_notices(estimates: Estimates, policy: Policy) -> tuple[str, ...]:
     notices = []
     floor = noise_beyond(estimates, policy)
     if floor is not None:
-        notices.append(
-            "The machine was too noisy: the target against itself (A/A) came to "
-            f"{noise(floor)}, which excludes 1 ± {tolerated(policy)}. No speedup below can be "
-            "relied on; measure again with nothing else running."
-        )
+        notices.append(_too_noisy(floor, policy))
     if estimates.stopping is not None:
         notices.append(_write_stopping(estimates.stopping))
     elif estimates.num_recorded_trials < estimates.num_planned_trials:
@@ -52,14 +60,8 @@ def write_steadiness(steadiness: Steadiness | Unmeasured | None) -> str | None:
             return None
         case Unmeasured(reason=why):
             return f"Steadiness of the machine: not measured, {plain(why).removesuffix('.')}."
-        case Steadiness(steps=steps, num_outliers=num_outliers):
-            changes = "no lasting change of pace"
-            if steps:
-                changes = f"{count(len(steps), 'lasting change')} of pace ({_steps(steps)})"
-            return (
-                f"Steadiness of the machine: {changes}, {count(num_outliers, 'trial')} out of "
-                "line. Nothing was removed for it."
-            )
+        case Steadiness():
+            return _write_paces(steadiness)
 
 
 def write_outliers(steadiness: Steadiness | Unmeasured | None) -> tuple[str, ...]:
@@ -77,6 +79,25 @@ def tolerated(policy: Policy) -> str:
     return f"{policy.max_noise:.3f}".rstrip("0").rstrip(".")
 
 
+def _write_paces(steadiness: Steadiness) -> str:
+    steps, num_outliers = steadiness.steps, steadiness.num_outliers
+    changes = "no lasting change of pace"
+    if steps:
+        changes = f"{count(len(steps), 'lasting change')} of pace ({_steps(steps)})"
+    return (
+        f"Steadiness of the machine: {changes}, {count(num_outliers, 'trial')} out of line. "
+        "Nothing was removed for it."
+    )
+
+
+def _too_noisy(floor: Interval, policy: Policy) -> str:
+    return (
+        f"The machine was too noisy: the target against itself (A/A) came to {noise(floor)}, "
+        f"which excludes 1 ± {tolerated(policy)}. No speedup can be relied on; measure again with "
+        "nothing else running."
+    )
+
+
 def _write_stopping(stopping: Stopping) -> str:
     return (
         f"The run stopped at look {stopping.look} of {stopping.num_looks}, after "
@@ -86,4 +107,6 @@ def _write_stopping(stopping: Stopping) -> str:
 
 
 def _steps(steps: tuple[SpeedStep, ...]) -> str:
-    return ", ".join(f"{one.ratio:.2f}{TIMES} the time from cycle {one.cycle} on" for one in steps)
+    return ", ".join(
+        f"{one.ratio:.2f}{TIMES} the time from cycle {one.cycle + 1} on" for one in steps
+    )

@@ -14,7 +14,7 @@ from rich.console import Console
 from specmeasure import api, demo
 from specmeasure.api.arms import arms_at, plan_candidates
 from specmeasure.brief.console import summary_table
-from specmeasure.brief.machine_notes import machine_notes
+from specmeasure.brief.pace import machine_notes
 from specmeasure.cli.progress import warn, watched
 from specmeasure.decide import override, read_policy
 from specmeasure.errors import ModelError, UnusablePlan, UnusablePolicy, UsageError

@@ -1,0 +1,97 @@
+"""From a trace to its report: estimates, decision, pages and figures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from specmeasure.api.looking import Look
+from specmeasure.api.schema import estimates_document
+from specmeasure.api.sequential import (
+    estimate_run,
+)
+from specmeasure.brief import glossary
+from specmeasure.brief.figures import FIGURE_FILES, draw_figures
+from specmeasure.brief.tokens import Detokenise, show_trials
+from specmeasure.decide import decide
+from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.summary import estimate
+from specmeasure.records.decision import Decision, Policy
+from specmeasure.records.estimates import Estimates
+from specmeasure.records.trace import Trace
+from specmeasure.trace import store
+
+PAGES = ("brief.md", "details.md", glossary.FILE, "report.html")
+REPORT_FILES = (*PAGES, *FIGURE_FILES, "estimates.json", "decision.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One run, read to its conclusion."""
+
+    trace: Trace
+    estimates: Estimates
+    decision: Decision
+
+
+def conclude(
+    trace: Trace, *, policy: Policy | None = None, seed: int = 0, level: float | None = None
+) -> Report:
+    """Estimate and decide, under the run's own policy unless another is given.
+
+    A run with looks is read at its last complete look, see ``sequential.read_at_last_look``.
+
+    Args:
+        trace: what was recorded.
+        policy: in place of the one that was stated before the run.
+        seed: of the medians' resamples.
+        level: of the intervals, of a trace that was read at a look before; None: 95 %, or the
+            level of the last complete look.
+    """
+    if level is None:
+        estimates = estimate_run(trace, seed=seed)
+    else:
+        estimates = estimate(trace, Intervals(level=level, seed=seed))
+    decision = decide(estimates, policy or trace.manifest.policy)
+    return Report(trace=trace, estimates=estimates, decision=decision)
+
+
+def write_report(report: Report, folder: Path, *, detokenise: Detokenise | None = None) -> Path:
+    """Write the brief, what it links to, and the numbers behind it; returns the brief's path.
+
+    Args:
+        report: what is written.
+        folder: of the run.
+        detokenise: text of ids that the trace kept, for report.html; None shows the ids.
+    """
+    from specmeasure.brief.content import brief_content
+    from specmeasure.brief.html import render_html
+    from specmeasure.brief.markdown import render_details, render_markdown
+
+    for name in FIGURE_FILES:
+        (folder / name).unlink(missing_ok=True)  # one that was drawn before may have nothing now
+    drawn = draw_figures(report.estimates, report.decision)
+    figures = {name: f"{name}.svg" for name in drawn}
+    for name, picture in drawn.items():
+        (folder / f"{name}.svg").write_bytes(picture.svg)
+        (folder / f"{name}.png").write_bytes(picture.png())
+    (folder / "estimates.json").write_bytes(store.plain(estimates_document(report.estimates)))
+    (folder / "decision.json").write_bytes(store.plain(report.decision))
+    records = (report.trace.manifest, report.estimates, report.decision)
+    pages = {
+        "brief.md": render_markdown(*records, figures=figures),
+        "details.md": render_details(*records, figures=figures),
+        glossary.FILE: glossary.glossary(),
+        "report.html": render_html(
+            brief_content(*records), drawn, show_trials(report.trace, detokenise)
+        ),
+    }
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder / "brief.md"
+
+
+def as_json(shown: Report | Look) -> str:
+    """Estimates and decision, or a look at a corpus, as one document."""
+    if isinstance(shown, Look):
+        return store.plain(shown).decode()
+    estimates = estimates_document(shown.estimates)
+    return store.plain({"decision": shown.decision, "estimates": estimates}).decode()
