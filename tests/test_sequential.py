@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from specmeasure.api import comparisons, runs
+from specmeasure.api import comparisons, reports, runs
 from specmeasure.api.sequential import LEVEL, looks_over, num_trials, shuffled, until_decided
 from specmeasure.estimate.sequential import look_levels
 from specmeasure.estimate.shared_prompts import Run
@@ -95,7 +95,7 @@ def test_looks_are_fixed_before_the_first_trial():
 
 def test_far_above_the_threshold_the_first_look_ends_the_run(fast):
     """GO after the prompts of the first look, all of them recorded and no other."""
-    report = runs.conclude(fast)
+    report = reports.conclude(fast)
 
     assert truth(PLAN, DRAFT_4, TRAFFIC, FAST).decode_speedup > 1.9
     assert fast.sealed
@@ -105,7 +105,7 @@ def test_far_above_the_threshold_the_first_look_ends_the_run(fast):
 
 def test_at_the_threshold_the_run_goes_to_the_last_look(endless):
     """Nothing is decided before, and the last look is the whole plan."""
-    stopping = runs.conclude(endless).estimates.stopping
+    stopping = reports.conclude(endless).estimates.stopping
 
     assert len(PROMPTS) == len(recorded_prompts(endless)) == stopping.num_prompts
     assert len(LOOKS) == stopping.look == stopping.num_looks
@@ -115,7 +115,7 @@ def test_far_below_the_threshold_the_run_ends_early(tmp_path):
     """A draft as slow as the target is NO_GO long before the end."""
     trace = record(tmp_path, engine(SLOW))
 
-    assert Verdict.NO_GO is runs.conclude(trace).decision.verdict
+    assert Verdict.NO_GO is reports.conclude(trace).decision.verdict
     assert len(recorded_prompts(trace)) <= LOOKS[1].num_prompts
 
 
@@ -123,7 +123,7 @@ def test_a_wrong_answer_ends_the_run(tmp_path):
     """However fast: an unexplained divergence is final at the first look."""
     trace = record(tmp_path, engine(broken_arms=frozenset({DRAFT_4.name})))
 
-    assert Verdict.NO_GO is runs.conclude(trace).decision.verdict
+    assert Verdict.NO_GO is reports.conclude(trace).decision.verdict
     assert 20 == len(recorded_prompts(trace))
 
 
@@ -131,7 +131,7 @@ def test_one_wrong_arm_does_not_end_the_run_of_another(tmp_path):
     """One arm is NO_GO and the other GO: the run is GO, and ends for it."""
     plan = make_plan(BASELINE, DRAFT_4, DRAFT_2, BASELINE_AGAIN, max_new_tokens=40)
     trace = record(tmp_path, engine(plan=plan, broken_arms=frozenset({DRAFT_4.name})))
-    decision = runs.conclude(trace).decision
+    decision = reports.conclude(trace).decision
 
     assert (Verdict.GO, DRAFT_2.name) == (decision.verdict, decision.arm)
     assert 20 == len(recorded_prompts(trace))
@@ -146,7 +146,7 @@ def test_a_noisy_machine_is_never_go(tmp_path):
             return seen if arm != BASELINE_AGAIN else replace(seen, decode_s=1.3 * seen.decode_s)
 
     trace = record(tmp_path, Noisy(plan=PLAN, machine=FAST, traffic=TRAFFIC))
-    decision = runs.conclude(trace).decision
+    decision = reports.conclude(trace).decision
     by_rule = {one.rule.split()[0]: one.outcome for one in decision.arms[0].findings}
 
     assert Verdict.INCONCLUSIVE is decision.verdict
@@ -157,7 +157,7 @@ def test_a_noisy_machine_is_never_go(tmp_path):
 def test_every_interval_is_at_the_level_of_its_look(fast, endless):
     """What looking costs is paid by all numbers that are published."""
     for trace, look in ((fast, 0), (endless, len(LOOKS) - 1)):
-        estimates = runs.conclude(trace).estimates
+        estimates = reports.conclude(trace).estimates
         arm = estimates.arms[0]
         levels = {one.level for one in (arm.decode_speedup, arm.tpot_s, estimates.noise_floor)}
 
@@ -167,7 +167,7 @@ def test_every_interval_is_at_the_level_of_its_look(fast, endless):
 
 def test_trials_are_missed_against_the_look_and_not_against_the_most(fast):
     """A run that ended early by plan has no trial missing."""
-    estimates = runs.conclude(fast).estimates
+    estimates = reports.conclude(fast).estimates
 
     assert LOOKS[0].num_trials == estimates.num_planned_trials == estimates.num_recorded_trials
     assert LOOKS[0].num_trials == 3 * estimates.arms[0].num_planned_trials
@@ -175,9 +175,9 @@ def test_trials_are_missed_against_the_look_and_not_against_the_most(fast):
 
 def test_another_policy_is_judged_at_the_same_level(fast):
     """Repeated confidence intervals hold whatever made the run stop."""
-    lenient = runs.conclude(fast, policy=Policy(min_decode_speedup=0.5))
+    lenient = reports.conclude(fast, policy=Policy(min_decode_speedup=0.5))
 
-    assert runs.conclude(fast).estimates == lenient.estimates
+    assert reports.conclude(fast).estimates == lenient.estimates
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_killed_and_resumed_is_undisturbed(tmp_path, machine, stops):
     resumed = record(tmp_path / "broken", engine(machine))
 
     assert whole.trials == resumed.trials
-    assert runs.conclude(whole).estimates == runs.conclude(resumed).estimates
+    assert reports.conclude(whole).estimates == runs.conclude(resumed).estimates
 
 
 def test_a_passed_look_decides_the_same_again(tmp_path):
@@ -218,14 +218,14 @@ def test_between_looks_a_run_is_read_at_the_last_one(endless):
     interrupted = replace(endless, trials=endless.trials[:cut], sealed=False)
     at_look = replace(endless, trials=endless.trials[: LOOKS[1].num_trials], sealed=False)
 
-    assert runs.conclude(at_look).estimates == runs.conclude(interrupted).estimates
-    assert 2 == runs.conclude(interrupted).estimates.stopping.look
+    assert reports.conclude(at_look).estimates == runs.conclude(interrupted).estimates
+    assert 2 == reports.conclude(interrupted).estimates.stopping.look
 
 
 def test_before_its_first_look_a_run_is_not_go(fast):
     """However fast: as unfinished as a run of the full size would be."""
     interrupted = replace(fast, trials=fast.trials[:-1], sealed=False)
-    report = runs.conclude(interrupted)
+    report = reports.conclude(interrupted)
 
     assert Verdict.INCONCLUSIVE is report.decision.verdict
     assert None is report.estimates.stopping
@@ -239,7 +239,7 @@ def test_failed_prompts_do_not_stop_the_looks(tmp_path):
     trace = record(tmp_path, engine(failures=failures))
 
     assert 20 < len(recorded_prompts(trace))
-    assert len(LOOKS) >= runs.conclude(trace).estimates.stopping.look > 1
+    assert len(LOOKS) >= reports.conclude(trace).estimates.stopping.look > 1
 
 
 def test_a_compared_run_keeps_its_level(fast):
@@ -250,7 +250,7 @@ def test_a_compared_run_keeps_its_level(fast):
     cut, _ = comparisons._conclude(both)
     speedup = cut.report.estimates.arms[0].decode_speedup
 
-    assert runs.conclude(fast).estimates.arms == whole.report.estimates.arms
+    assert reports.conclude(fast).estimates.arms == whole.report.estimates.arms
     assert isinstance(speedup, Interval)
     assert LEVELS[0] == speedup.level
     assert Verdict.GO is cut.report.decision.verdict
