@@ -195,7 +195,7 @@ def test_killed_and_resumed_is_undisturbed(tmp_path, machine, stops):
     resumed = record(tmp_path / "broken", engine(machine))
 
     assert whole.trials == resumed.trials
-    assert reports.conclude(whole).estimates == runs.conclude(resumed).estimates
+    assert reports.conclude(whole).estimates == reports.conclude(resumed).estimates
 
 
 def test_a_passed_look_decides_the_same_again(tmp_path):
@@ -218,7 +218,7 @@ def test_between_looks_a_run_is_read_at_the_last_one(endless):
     interrupted = replace(endless, trials=endless.trials[:cut], sealed=False)
     at_look = replace(endless, trials=endless.trials[: LOOKS[1].num_trials], sealed=False)
 
-    assert reports.conclude(at_look).estimates == runs.conclude(interrupted).estimates
+    assert reports.conclude(at_look).estimates == reports.conclude(interrupted).estimates
     assert 2 == reports.conclude(interrupted).estimates.stopping.look
 
 

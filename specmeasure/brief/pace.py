@@ -32,7 +32,7 @@ def machine_notes(estimates: Estimates, policy: Policy) -> list[str]:
     if floor is not None:
         notes.append(f"{_too_noisy(floor, policy)} This run cannot be GO.")
     pace = estimates.steadiness
-    if isinstance(pace, Steadiness) and (pace.steps or pace.num_outliers):
+    if isinstance(pace, Steadiness) and (pace.steps or pace.num_outliers or pace.num_slow_cycles):
         notes.append(_write_paces(pace))
     return notes
 
@@ -84,10 +84,11 @@ def _write_paces(steadiness: Steadiness) -> str:
     changes = "no lasting change of pace"
     if steps:
         changes = f"{count(len(steps), 'lasting change')} of pace ({_steps(steps)})"
-    return (
-        f"Steadiness of the machine: {changes}, {count(num_outliers, 'trial')} out of line. "
-        "Nothing was removed for it."
-    )
+    found = [changes, f"{count(num_outliers, 'trial')} out of line"]
+    if steadiness.num_slow_cycles:
+        slow = f"{count(steadiness.num_slow_cycles)} of {count(len(steadiness.pace), 'cycle')}"
+        found.append(f"{slow} far slower than usual for all arms alike")
+    return f"Steadiness of the machine: {', '.join(found)}. Nothing was removed for it."
 
 
 def _too_noisy(floor: Interval, policy: Policy) -> str:

@@ -50,6 +50,7 @@ def steadiness(trials: Sequence[TrialRecord]) -> Steadiness | Unmeasured:
         steps=_steps(by_cycle),
         outliers=tuple(outliers[:MOST_LISTED]),
         num_outliers=len(outliers),
+        num_slow_cycles=int((by_cycle > math.log(OUTLIER_RATIO)).sum()),
     )
 
 

@@ -155,6 +155,7 @@ class Steadiness:
     steps: tuple[SpeedStep, ...]
     outliers: tuple[Outlier, ...]  # largest first, at most 10
     num_outliers: int
+    num_slow_cycles: int = 0  # far slower than the median for all arms alike, lasting or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,3 +142,10 @@ def test_steps_and_outliers_are_told():
     assert "1.18× the time from cycle 12 on, 0.80× the time from cycle 31 on" in note
     assert "2 trials out of line" in note
     assert "Nothing was removed" in note
+
+
+def test_slow_cycles_are_told():
+    """They are neither a step nor an outlier, and the times hold them."""
+    [note] = notes(steadiness=replace(STEADY, num_slow_cycles=7))
+
+    assert "7 of 40 cycles far slower than usual for all arms alike" in note

@@ -115,6 +115,13 @@ def test_a_stalled_cycle_is_no_outlier():
     assert () == found.steps
 
 
+def test_a_slow_end_is_counted():
+    """Too short to be a lasting step, and no trial is out of line with its cycle."""
+    found = judged(recorded(40, pace=np.where(np.arange(40) < 33, 1.0, 3.0)))
+
+    assert ((), 0, 7) == (found.steps, found.num_outliers, found.num_slow_cycles)
+
+
 def test_noise_has_no_outlier():
     """Where trials differ by half as a rule, half is not out of line."""
     assert 0 == judged(recorded(60, noise=0.3)).num_outliers
