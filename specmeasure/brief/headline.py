@@ -72,31 +72,34 @@ def write_summary(
     """What was measured, and what follows, in a sentence each."""
     speed = _speed_clause(arm, noise_floor, is_greedy=is_greedy)
     measured = f"{speed}{_price_clause(arm)}."
-    return measured, _conclusion(verdict, arm.decision)
+    return measured, _conclusion(verdict, arm)
 
 
 def routing(slices: Sequence[SliceVerdict]) -> str | None:
-    """How slices differ in verdict, by the axis that says most; None when all agree.
+    """How slices differ in verdict: by an axis to route by, or the first; None when all agree.
 
     >>> routing([SliceVerdict(axis="category", name="chat", verdict=Verdict.GO),
     ...          SliceVerdict(axis="category", name="code", verdict=Verdict.NO_GO)])
     'by category: GO for chat; NO_GO for code: route'
     """
-    chosen = splitting_axis(slices)
+    to_route = axis_to_route(slices)
+    differing = [axis for axis, found in _verdicts_by_axis(slices).items() if len(found) > 1]
+    chosen = to_route or next(iter(differing), None)
     if chosen is None:
         return None
     own = [one for one in slices if one.axis == chosen]
-    to_route = {one.verdict for one in own} >= {Verdict.GO, Verdict.NO_GO}
     return f"by {plain(chosen)}: {_by_verdict(own)}{': route' if to_route else ''}"
 
 
-def splitting_axis(slices: Sequence[SliceVerdict]) -> str | None:
-    """The first axis with a GO and a NO_GO, else the first on which verdicts differ at all."""
+def axis_to_route(slices: Sequence[SliceVerdict]) -> str | None:
+    """The first axis with a GO and a NO_GO."""
+    verdicts = _verdicts_by_axis(slices)
+    return next((a for a, found in verdicts.items() if found >= {Verdict.GO, Verdict.NO_GO}), None)
+
+
+def _verdicts_by_axis(slices: Sequence[SliceVerdict]) -> dict[str, set[Verdict]]:
     axes = dict.fromkeys(one.axis for one in slices)
-    verdicts = {axis: {one.verdict for one in slices if one.axis == axis} for axis in axes}
-    differing = [axis for axis in axes if len(verdicts[axis]) > 1]
-    to_route = [axis for axis in differing if verdicts[axis] >= {Verdict.GO, Verdict.NO_GO}]
-    return next(iter(to_route + differing), None)
+    return {axis: {one.verdict for one in slices if one.axis == axis} for axis in axes}
 
 
 def _by_verdict(slices: Sequence[SliceVerdict]) -> str:
@@ -160,7 +163,7 @@ def _price_clause(arm: JoinedArm) -> str:
     return "".join(f"; {clause}" for clause in clauses)
 
 
-def _conclusion(verdict: Verdict, decision: ArmDecision) -> str:
+def _conclusion(verdict: Verdict, arm: JoinedArm) -> str:
     match verdict:
         case Verdict.GO:
             said = "Every rule of the policy holds at the pessimistic end of the evidence"
@@ -168,5 +171,5 @@ def _conclusion(verdict: Verdict, decision: ArmDecision) -> str:
             said = "A rule of the policy fails even at the optimistic end of the evidence"
         case Verdict.INCONCLUSIVE:
             said = "The evidence neither meets every rule of the policy nor breaks one for good"
-    split = routing(decision.slices)
+    split = routing(arm.measured_slices)
     return f"{said}; {split}." if split else f"{said}."

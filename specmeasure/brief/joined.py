@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from specmeasure.records.decision import ArmDecision, Decision
+from specmeasure.records.decision import ArmDecision, Decision, SliceVerdict
 from specmeasure.records.estimates import ArmEstimates, Estimate, Estimates, Interval
 from specmeasure.records.plan import Arm
 from specmeasure.records.trace import Manifest
@@ -19,6 +19,16 @@ class JoinedArm:
     @property
     def decode_speedup(self) -> Estimate | None:
         return published_speedup(self.estimates)
+
+    @property
+    def measured_slices(self) -> tuple[SliceVerdict, ...]:
+        """Verdicts of the slices that have enough prompts for one."""
+        measured = {
+            (part.axis, part.name)
+            for part in self.estimates.slices
+            if isinstance(part.decode_speedup, Interval)
+        }
+        return tuple(one for one in self.decision.slices if (one.axis, one.name) in measured)
 
 
 def join_arms(

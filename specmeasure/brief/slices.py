@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specmeasure.brief.headline import splitting_axis
+from specmeasure.brief.headline import axis_to_route
 from specmeasure.brief.joined import JoinedArm
 from specmeasure.brief.names import listed, plain
 from specmeasure.brief.numbers import count
@@ -34,11 +34,11 @@ def write_slice_tables(arm: JoinedArm, notes: Footnotes) -> tuple[SliceTable, ..
 
 
 def write_telling_slices(arm: JoinedArm, notes: Footnotes) -> SliceTable | None:
-    """The axis on which verdicts differ, or else the first that has slices, cut to a page."""
+    """The axis to route by, or else the first that has several slices, cut to a page."""
     parts = arm.estimates.slices
     sizes = Counter(part.axis for part in parts)
     several = [part.axis for part in parts if sizes[part.axis] > 1]
-    axis = splitting_axis(arm.decision.slices) or next(iter(several or sizes), None)
+    axis = axis_to_route(arm.measured_slices) or next(iter(several or sizes), None)
     return None if axis is None else _slice_table(arm, axis, notes, at_most=_MOST_ON_A_PAGE)
 
 
