@@ -569,6 +569,8 @@ STRADDLING = interval(0.01, 0.02)
         (UNKNOWN, SMALL, Verdict.INCONCLUSIVE),
         (SMALL, UNKNOWN, Verdict.INCONCLUSIVE),
         (LARGE, SMALL, Verdict.NO_GO),
+        (interval(-0.011, 0.001), SMALL, Verdict.INCONCLUSIVE),
+        (interval(-0.5, -0.3), SMALL, Verdict.NO_GO),  # likelier tokens than the target's own
         (UNKNOWN, LARGE, Verdict.NO_GO),
     ],
 )
@@ -608,11 +610,23 @@ def test_a_lossy_arm_may_lose_a_few_answers(difference, verdict):
     assert verdict == judged(lossy(SMALL, SMALL, accuracy=accuracy)).verdict
 
 
+def test_a_lossy_arm_whose_grades_are_unknown_is_not_go():
+    """Grading that was asked for and gave nothing leaves its rule open."""
+    assert Verdict.INCONCLUSIVE == judged(lossy(SMALL, SMALL, accuracy=UNKNOWN)).verdict
+
+
+def test_drift_of_greedy_answers_does_not_speak_for_sampled_ones():
+    """A run of both kinds has its drift from greedy answers alone."""
+    mixed = replace(lossy(SMALL, SMALL), losslessness=replace(audited(80), num_sampled=10))
+
+    assert Verdict.INCONCLUSIVE == judged(mixed).verdict
+
+
 def test_drift_is_shown_with_its_digits():
     """Thousandths of a nat are what the policy is about."""
     (found,) = [f for f in judged(lossy(SMALL, SMALL)).findings if "nats" in f.rule]
 
-    assert "lossy: drift ≤ 0.01 nats per token at the upper bound" == found.rule
+    assert "lossy: drift within ± 0.01 nats per token at both bounds" == found.rule
     assert found.observed.startswith("0.0020 [0.0000, 0.0040] at 95 %")
 
 

@@ -19,8 +19,9 @@ from specmeasure.records.estimates import Estimates
 from specmeasure.records.trace import Trace
 from specmeasure.trace import store
 
+AUDIT_FILES = ("audit.md", "audit.json")  # of `specmeasure audit` on the folder
 PAGES = ("brief.md", "details.md", glossary.FILE, "report.html")
-REPORT_FILES = (*PAGES, *FIGURE_FILES, "estimates.json", "decision.json")
+REPORT_FILES = (*PAGES, *FIGURE_FILES, "estimates.json", "decision.json", *AUDIT_FILES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,7 +166,7 @@ def _price_clause(arm: JoinedArm) -> str:
 def _conclusion(verdict: Verdict, arm: JoinedArm) -> str:
     match verdict:
         case Verdict.GO:
-            said = "Every rule of the policy holds at the pessimistic end of the evidence"
+            said = "Every rule of the policy is met"
         case Verdict.NO_GO:
             said = "A rule of the policy fails even at the optimistic end of the evidence"
         case Verdict.INCONCLUSIVE:

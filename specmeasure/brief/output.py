@@ -100,10 +100,13 @@ def _drift(drift: Drift | Unmeasured | None) -> str:
         return f"Drift was not measured: {_clause(drift.reason)}."
     if drift is None:
         return ""
+    drifts = f"By its lossy rule it drifts {nats(drift.nats_per_token)} nats per token"
+    tokens = count(drift.num_tokens, "token")
+    if isinstance(drift.changed_share, Unmeasured):
+        return f"{drifts} over {tokens}; how many changed was not measured."
     return (
-        f"By its lossy rule it drifts {nats(drift.nats_per_token)} nats per token; "
-        f"{rate(drift.changed_share)} of {count(drift.num_tokens, 'token')} are not those that "
-        "greedy decoding picks."
+        f"{drifts}; {rate(drift.changed_share)} of {tokens} are not those that greedy decoding "
+        "picks."
     )
 
 

@@ -3,11 +3,11 @@
 // Tables: a click on a column's name sorts by it, another turns the order around.
 
 const UNITS = { s: 1, ms: 1e-3, "µs": 1e-6, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
-const NUMBER = /^([+−-]?)(\d[\d,]*(?:\.\d+)?)\s*(µs|ms|s|GiB|MiB|KiB|B)?(?![\dA-Za-zµ])/;
+const NUMBER = /^([+−-]?)(\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)\s*(µs|ms|s|GiB|MiB|KiB|B)?(?![\dA-Za-zµ])/;
 
 function valueOf(text) {
   if (text === "" || text === "–" || text.startsWith("not measured")) return null;
-  const found = NUMBER.exec(text.replace(/^(A\/A|[<>≤≥]|under) ?/, ""));
+  const found = NUMBER.exec(text.replace(/^(A\/A|[<>≤≥]|under|below) ?/, ""));
   if (!found) return text;
   const number = Number(found[2].replaceAll(",", "")) * (UNITS[found[3]] ?? 1);
   return found[1] === "-" || found[1] === "−" ? -number : number;

@@ -1,11 +1,13 @@
 """The rules on the output: is it the target's own, or, of a lossy arm, near enough?"""
 
-from specmeasure.decide.bounds import absence, at_least, at_most
+from specmeasure.decide.bounds import absence, at_least, at_most, spoken
 from specmeasure.records.decision import Policy, RuleFinding, RuleOutcome
 from specmeasure.records.estimates import (
     Accuracy,
     ArmEstimates,
     Drift,
+    Estimate,
+    Interval,
     Losslessness,
     SampledLosslessness,
     Unmeasured,
@@ -110,24 +112,43 @@ def _near_enough(
         else (drift.nats_per_token, drift.changed_share)
     )
     findings = [
-        at_most(
-            f"lossy: drift ≤ {policy.max_drift_nats:g} nats per token at the upper bound",
-            nats,
-            policy.max_drift_nats,
-        ),
+        _drifts_little(nats, policy.max_drift_nats),
         at_most(
             f"lossy: changed tokens ≤ {policy.max_changed_share:.2%} at the upper bound",
             changed,
             policy.max_changed_share,
         ),
     ]
-    if isinstance(arm.accuracy, Accuracy):
+    if arm.accuracy is not None:
+        graded = arm.accuracy
         findings.append(
             at_least(
                 f"lossy: right answers less the baseline's ≥ {-policy.max_accuracy_loss:.2f} at "
                 "the lower bound",
-                arm.accuracy.difference,
+                graded.difference if isinstance(graded, Accuracy) else graded,
                 -policy.max_accuracy_loss,
             )
         )
+    if isinstance(arm.losslessness, Losslessness) and _num_sampled(arm):
+        findings.append(
+            RuleFinding(
+                rule="lossy: drift of greedy and of sampled answers",
+                outcome=RuleOutcome.OPEN,
+                observed=f"{_num_sampled(arm)} sampled answers are not in the drift, which is of "
+                "greedy ones; run them apart",
+            )
+        )
     return tuple(findings)
+
+
+def _drifts_little(nats: Estimate, limit: float) -> RuleFinding:
+    """Either way: sampled tokens that are likelier than the target's own have drifted, too."""
+    rule = f"lossy: drift within ± {limit:g} nats per token at both bounds"
+    if not isinstance(nats, Interval):
+        return RuleFinding(rule=rule, outcome=RuleOutcome.OPEN, observed=absence(nats))
+    outcome = RuleOutcome.OPEN
+    if -limit <= nats.low and nats.high <= limit:
+        outcome = RuleOutcome.MET
+    elif nats.low > limit or nats.high < -limit:
+        outcome = RuleOutcome.FAILED
+    return RuleFinding(rule=rule, outcome=outcome, observed=spoken(nats, digits=4))
