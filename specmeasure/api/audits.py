@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specmeasure.api.sequential import estimate_run
+from specmeasure.api.sequential import estimate_run, read_at_last_look
 from specmeasure.corpus.emitted import read_emitted
 from specmeasure.decide import judge_output
 from specmeasure.estimate.audit_power import detectable_shift
@@ -44,7 +44,7 @@ def audit_run(trace: Trace, *, subject: str, policy: Policy | None = None) -> Au
         subject=subject,
         target=manifest.models[0].name,
         dtype=manifest.models[0].dtype,
-        samplings=_samplings(trace.trials),
+        samplings=_samplings(read_at_last_look(trace).trace.trials),
         policy=policy,
         arms=_judged(estimates.baseline, estimates.arms, policy),
     )

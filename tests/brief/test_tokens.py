@@ -25,7 +25,10 @@ def test_every_token_has_a_kind():
 def test_tokens_make_up_the_answer():
     """Texts of the emitted tokens, one after the other, are the text of the answer."""
     trial = kept_trial()
-    words = lambda ids: " ".join(f"w{token}" for token in ids)  # noqa: E731
+
+    def words(ids):
+        return " ".join(f"w{token}" for token in ids)
+
     texts = [token.text for block in only(trial, words).blocks for token in block.tokens]
 
     assert f" {words(trial.token_ids)}" == "".join(texts)
