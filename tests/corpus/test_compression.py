@@ -55,7 +55,9 @@ def test_cut_off(kind, num_cut):
     assert expected == str(caught.value)
 
 
-@pytest.mark.parametrize("tail", [b"garbage", PACKERS["gzip"](b"x")[:5] + b"\xff" * 20])
+@pytest.mark.parametrize(
+    "tail", [b"garbage", PACKERS["gzip"](b"x")[:5] + b"\xff" * 20], ids=["text", "false member"]
+)
 def test_bytes_after_the_end(kind, tail):
     """What follows the data and is no data is not passed over."""
     with pytest.raises(UnreadableCorpus, match="damaged or cut off"):
