@@ -14,6 +14,10 @@
     │   ├── UnsupportedModel       a cache that cannot be rolled back, or no causal LM
     │   ├── OutOfMemory            weights or activations that do not fit
     │   └── BrokenLogits           NaN where a distribution should be
+    ├── ServerError                a serving engine cannot be started, reached or understood
+    │   ├── ServerNotStarted       it did not come up, or not as it was asked to
+    │   ├── ServerLost             it died, hangs or refuses in the middle of a run
+    │   └── UnexpectedReply        an answer that is not what its engine is known to send
     ├── InsufficientEvidence       the trace does not hold what an estimator needs
     └── RunInterrupted             Ctrl-C; what was recorded is kept
 
@@ -75,6 +79,22 @@ class OutOfMemory(ModelError):
 
 class BrokenLogits(ModelError):
     """NaN where a distribution should be."""
+
+
+class ServerError(SpecmeasureError):
+    """A serving engine that cannot be started, reached or understood."""
+
+
+class ServerNotStarted(ServerError):
+    """A server that did not come up, or not as it was asked to."""
+
+
+class ServerLost(ServerError):
+    """A server that died, hangs or refuses in the middle of a run."""
+
+
+class UnexpectedReply(ServerError):
+    """An answer that is not what its engine is known to send."""
 
 
 class InsufficientEvidence(SpecmeasureError):

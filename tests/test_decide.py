@@ -26,7 +26,7 @@ GIB = 2**30
 def interval(low, high, *, value=None, num_prompts=100):
     """Around its middle, unless the value is given."""
     middle = (low + high) / 2 if value is None else value
-    return Interval(value=middle, low=low, high=high, level=0.95, num_prompts=num_prompts)
+    return Interval(value=middle, low=low, high=high, level=0.95, num_clusters=num_prompts)
 
 
 def a_slice(name, speedup):

@@ -141,7 +141,7 @@ def all_levels(estimates: Sequence[Estimate | None]) -> str:
     """The levels among them: those of slices are corrected for their number.
 
     >>> from dataclasses import replace
-    >>> found = Interval(value=1.2, low=1.1, high=1.3, level=0.95, num_prompts=40)
+    >>> found = Interval(value=1.2, low=1.1, high=1.3, level=0.95, num_clusters=40)
     >>> all_levels([found, replace(found, level=0.99), replace(found, level=0.999)])
     '95 % to 99.9 %'
     """

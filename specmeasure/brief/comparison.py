@@ -113,7 +113,7 @@ def _what_decided(best: Candidate, second: Candidate, against: Difference) -> st
     if not isinstance(ratio, Interval):
         measured = f"Their speeds were not compared: {reason(ratio)}"
     else:
-        prompts = count(ratio.num_prompts, "prompt")
+        prompts = count(ratio.num_clusters, "prompt")
         measured = f"On the same {prompts} {name} decodes at {speedup(ratio)} the speed of {other}"
     if best.verdict is not second.verdict:
         verdicts = f"{best.verdict.value} against {second.verdict.value}"

@@ -80,7 +80,7 @@ def leader_table(leaders: Sequence[SliceLeader], notes: Footnotes) -> Table:
 def points(estimate: Estimate | None) -> str:
     """A difference of rates in percentage points.
 
-    >>> points(Interval(value=-0.04, low=-0.06, high=-0.02, level=0.95, num_prompts=60))
+    >>> points(Interval(value=-0.04, low=-0.06, high=-0.02, level=0.95, num_clusters=60))
     '-4.0 [-6.0, -2.0]'
     """
     return quantity(_scaled(estimate, 100))
@@ -89,7 +89,7 @@ def points(estimate: Estimate | None) -> str:
 def change_in_points(estimate: Interval, *, up: str, down: str, same: str) -> str:
     """A difference of rates, said upwards or downwards where its interval lies beside 0.
 
-    >>> fall = Interval(value=-0.04, low=-0.06, high=-0.02, level=0.95, num_prompts=60)
+    >>> fall = Interval(value=-0.04, low=-0.06, high=-0.02, level=0.95, num_clusters=60)
     >>> change_in_points(fall, up="rose {} points", down="fell {} points", same="kept, {} points")
     'fell 4.0 points [2.0, 6.0]'
     """

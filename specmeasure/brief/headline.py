@@ -137,7 +137,7 @@ def _speed_clause(arm: JoinedArm, noise_floor: Estimate, *, is_greedy: bool) -> 
     name = plain(arm.plan.name)
     if not isinstance(arm.decode_speedup, Interval):
         return f"How fast {name} decodes your prompts was not measured"
-    prompts = count(arm.decode_speedup.num_prompts, "prompt")
+    prompts = count(arm.estimates.num_prompts, "prompt")
     per_token = "" if is_greedy else ", per emitted token,"
     return (
         f"Decoding your {prompts} with {name} ran{per_token} at {speedup(arm.decode_speedup)} "

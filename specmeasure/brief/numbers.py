@@ -38,7 +38,7 @@ def quantity(estimate: Estimate | None) -> str:
 def rate(estimate: Estimate | None) -> str:
     """A share from 0 to 1 in percent; its bounds in whole percents where they are 3 or more apart.
 
-    >>> rate(Interval(value=0.7132, low=0.6912, high=0.7299, level=0.95, num_prompts=160))
+    >>> rate(Interval(value=0.7132, low=0.6912, high=0.7299, level=0.95, num_clusters=160))
     '71.3 % [69, 73]'
     """
     return _spoken(estimate, _percent)
@@ -47,7 +47,7 @@ def rate(estimate: Estimate | None) -> str:
 def points(estimate: Estimate | None) -> str:
     """A difference of shares in percentage points.
 
-    >>> points(Interval(value=-0.0132, low=-0.0312, high=0.0049, level=0.95, num_prompts=160))
+    >>> points(Interval(value=-0.0132, low=-0.0312, high=0.0049, level=0.95, num_clusters=160))
     '-1.3 points [-3.1, +0.5]'
     """
     return _spoken(estimate, _percentage_points)
@@ -81,7 +81,7 @@ def share(value: float) -> str:
 def seconds(estimate: Estimate | None) -> str:
     """A duration in the unit that suits it, three digits at most.
 
-    >>> seconds(Interval(value=0.01234, low=0.0121, high=0.0126, level=0.95, num_prompts=160))
+    >>> seconds(Interval(value=0.01234, low=0.0121, high=0.0126, level=0.95, num_clusters=160))
     '12.3 ms [12.1, 12.6]'
     """
     return _spoken(estimate, _interval_of_time)

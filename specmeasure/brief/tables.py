@@ -93,7 +93,7 @@ def speed_table(noise_floor: Estimate, arms: Sequence[JoinedArm], notes: Footnot
     again = (
         BASELINE_AGAIN.name,
         NOT_APPLICABLE,
-        count(noise_floor.num_prompts) if isinstance(noise_floor, Interval) else NOT_APPLICABLE,
+        count(noise_floor.num_clusters) if isinstance(noise_floor, Interval) else NOT_APPLICABLE,
         notes.cell(noise, noise_floor),
         *(NOT_APPLICABLE,) * 3,
     )

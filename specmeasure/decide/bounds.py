@@ -28,7 +28,8 @@ def at_most(rule: str, estimate: Estimate, limit: float) -> RuleFinding:
 
 def spoken(interval: Interval, *, digits: int = 2) -> str:
     value, low, high = (f"{x:.{digits}f}" for x in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}] at {percent(interval.level)} %, {interval.num_prompts} prompts"
+    clusters = f"{interval.num_clusters} {interval.cluster}s"
+    return f"{value} [{low}, {high}] at {percent(interval.level)} %, {clusters}"
 
 
 def absence(estimate: Unmeasured | None) -> str:

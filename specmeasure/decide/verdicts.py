@@ -151,9 +151,9 @@ def _num_prompts_to_settle(speedup: Estimate | None, policy: Policy) -> int | No
     half_width = speedup.value - speedup.low if distance > 0 else speedup.high - speedup.value
     if distance == 0 or half_width == 0:
         return None
-    needed = math.ceil(speedup.num_prompts * (half_width / distance) ** 2)
+    needed = math.ceil(speedup.num_clusters * (half_width / distance) ** 2)
     wanted = max(needed, policy.min_prompts)
-    return wanted if wanted > speedup.num_prompts else None
+    return wanted if wanted > speedup.num_clusters else None
 
 
 def _speed(arm: ArmEstimates) -> float:

@@ -88,6 +88,7 @@ class Intervals:
     level: float = 0.95
     num_resamples: int = 5000  # of the median's bootstrap
     seed: int = 0
+    cluster: str = "prompt"  # what the arrays hold one number of
 
     def corrected(self, num_looks: int) -> "Intervals":
         """The level at which ``num_looks`` intervals hold together (Bonferroni)."""
@@ -155,7 +156,7 @@ class Intervals:
         low, high = min(found.low, value), min(1.0, found.high)
         if high - low <= ROUNDING and min(value, 1 - value) <= ROUNDING:
             value = float(round(value))
-            test = stats.binomtest(int(value) * found.num_prompts, found.num_prompts)
+            test = stats.binomtest(int(value) * found.num_clusters, found.num_clusters)
             bounds = test.proportion_ci(confidence_level=self.level, method="wilson")
             low, high = (float(bounds.low), 1.0) if value else (0.0, float(bounds.high))
         return replace(found, value=value, low=low, high=high)
@@ -187,13 +188,14 @@ class Intervals:
         bounds = test.proportion_ci(confidence_level=self.level, method="wilson")
         return self._interval(float(flags.mean()), bounds.low, bounds.high, len(flags))
 
-    def _interval(self, value: float, low: float, high: float, num_prompts: int) -> Interval:
+    def _interval(self, value: float, low: float, high: float, num_clusters: int) -> Interval:
         return Interval(
             value=float(value),
             low=float(min(low, value)),  # bounds can pass the estimate by a rounding error
             high=float(max(high, value)),
             level=self.level,
-            num_prompts=num_prompts,
+            num_clusters=num_clusters,
+            cluster=self.cluster,
         )
 
 

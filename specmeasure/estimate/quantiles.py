@@ -96,7 +96,8 @@ def quantile(
         low=min(low, value),
         high=max(high, value),
         level=intervals.level,
-        num_prompts=num_prompts,
+        num_clusters=num_prompts,
+        cluster=intervals.cluster,
     )
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from specmeasure.records.serving import Load
+
 
 class Verdict(StrEnum):
     """The three answers."""
@@ -27,6 +29,7 @@ class Policy:
     min_prompts: int = 20
     max_noise: float = 0.02  # A/A may not exclude 1 ± this
     max_failed_share: float = 0.05  # of an arm's planned trials, failed or not recorded
+    at_concurrency: int | None = None  # of runs on a server; None: the highest load measured
 
 
 class RuleOutcome(StrEnum):
@@ -68,6 +71,15 @@ class ArmDecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadVerdict:
+    """What the same policy says at one load of a server."""
+
+    load: Load
+    arm: str  # as in ``Decision``
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """The answer: one verdict, the arm it speaks of, and all reasons."""
 
@@ -75,6 +87,8 @@ class Decision:
     arm: str  # the recommended arm on GO, else the arm that came closest
     policy: Policy
     arms: tuple[ArmDecision, ...]  # best first
+    load: Load | None = None  # that the verdict speaks of; None: no server, one at a time
+    by_load: tuple[LoadVerdict, ...] = ()  # lightest load first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,8 @@ class Interval:
     low: float
     high: float
     level: float  # 0.95, or more where several looks were corrected for
-    num_prompts: int  # clusters behind it
+    num_clusters: int  # behind it
+    cluster: str = "prompt"  # or "window": prompts that were sent together to a server
 
     def __post_init__(self) -> None:
         if not self.low <= self.value <= self.high:

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Self
 
 from specmeasure.records.corpus import AskedSampling
+from specmeasure.records.serving import Load, Serving
 
 
 class Method(StrEnum):
@@ -14,6 +15,7 @@ class Method(StrEnum):
     DRAFT_MODEL = "draft"
     EARLY_EXIT = "early-exit"
     NGRAM = "ngram"
+    SERVED = "served"  # whatever a server does that was configured elsewhere, or by the user's JSON
 
 
 class DraftSampling(StrEnum):
@@ -52,6 +54,7 @@ class Arm:
     max_ngram: int | None = None  # n-gram arms: longest and shortest suffix looked up
     min_ngram: int | None = None
     lossy: TypicalAcceptance | None = None  # None: verification keeps the target's distribution
+    speculative_config: str | None = None  # served arms of a managed vLLM: its own JSON
 
     def __post_init__(self) -> None:
         if (self.method is Method.BASELINE) != (self.num_speculative_tokens == 0):
@@ -63,6 +66,8 @@ class Arm:
             raise ValueError(f"arm {self.name!r}: exactly the n-gram arms have n-gram sizes")
         if (self.method is Method.EARLY_EXIT) != (self.exit_layer is not None):
             raise ValueError(f"arm {self.name!r}: exactly the early-exit arms have an exit layer")
+        if self.speculative_config is not None and self.method is not Method.SERVED:
+            raise ValueError(f"arm {self.name!r}: only served arms have an engine's own settings")
         if self.lossy and self.is_baseline:
             raise ValueError(f"arm {self.name!r}: a baseline verifies nothing")
 
@@ -176,6 +181,7 @@ class Plan:
     include_text: bool = False
     answer_check: AnswerCheck | None = None  # None: answers are not graded
     options: ModelOptions = ModelOptions()
+    serving: Serving | None = None  # None: decoded in this process, one request at a time
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -210,9 +216,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class TrialKey:
-    """One prompt's turn, decoded once by one arm."""
+    """One prompt's turn, decoded once by one arm, on a server at one load."""
 
     prompt_id: str
     turn: int
     repeat: int
     arm: str
+    load: Load | None = None  # None: in process

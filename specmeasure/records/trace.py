@@ -10,6 +10,7 @@ from enum import StrEnum
 from specmeasure.records.corpus import CorpusOptions, Dropped, SourceFile
 from specmeasure.records.decision import Policy
 from specmeasure.records.plan import GREEDY, Plan, Sampling, TrialKey
+from specmeasure.records.serving import Evidence, Load, ServerFacts
 
 
 class FinishReason(StrEnum):
@@ -48,6 +49,60 @@ class BlockRecord:
                 f"a block emits its accepted drafts plus one token, or, cut, the drafts alone: "
                 f"{self.num_emitted_tokens} emitted, {expected} expected"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftCounts:
+    """What a server says of its drafts, of one request or of one window; more where it says more.
+
+    These are the server's own counts: of a last block that EOS or the budget cuts, engines count
+    differently, and no pass without drafts is among them.
+    """
+
+    num_draft_tokens: int
+    num_accepted_tokens: int
+    num_drafted_blocks: int | None = None  # None: not told
+    accepted_by_position: tuple[int, ...] | None = None  # [K] blocks that kept draft i + 1
+    histogram: tuple[int, ...] | None = None  # [K + 1] blocks that accepted exactly j
+    steps: tuple[tuple[int, int], ...] | None = None  # drafted and accepted tokens, block by block
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.num_accepted_tokens <= self.num_draft_tokens:
+            raise ValueError(f"accepted {self.num_accepted_tokens} of {self.num_draft_tokens}")
+        self._agree("accepted tokens", self.num_accepted_tokens, self._accepted_sums())
+        self._agree("drafted blocks", self.num_drafted_blocks, self._block_sums())
+        if self.steps is not None:
+            drafted = sum(drafted for drafted, _ in self.steps)
+            self._agree("drafted tokens", self.num_draft_tokens, {"steps": drafted})
+
+    @property
+    def evidence(self) -> Evidence:
+        if self.steps is not None:
+            return Evidence.BLOCKS
+        return Evidence.COUNTERS if self.histogram is None else Evidence.HISTOGRAM
+
+    def _accepted_sums(self) -> dict[str, int]:
+        sums = {}
+        if self.accepted_by_position is not None:
+            sums["positions"] = sum(self.accepted_by_position)
+        if self.histogram is not None:
+            sums["histogram"] = sum(j * number for j, number in enumerate(self.histogram))
+        if self.steps is not None:
+            sums["steps"] = sum(accepted for _, accepted in self.steps)
+        return sums
+
+    def _block_sums(self) -> dict[str, int]:
+        sums = {}
+        if self.histogram is not None:
+            sums["histogram"] = sum(self.histogram)
+        if self.steps is not None:
+            sums["steps"] = len(self.steps)
+        return sums
+
+    def _agree(self, what: str, total: int | None, sums: dict[str, int]) -> None:
+        for name, found in sums.items():
+            if total is not None and found != total:
+                raise ValueError(f"the {name} say {found} {what}, the sum {total}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +254,12 @@ class TrialRecord:
     cache_bytes: int | None = None
     peak_memory_bytes: int | None = None
     checks: Checks | None = None  # None: it failed, or its checks did
-    blocks: tuple[BlockRecord, ...] = ()
+    blocks: tuple[BlockRecord, ...] = ()  # evidence BLOCKS; else empty
+    # of requests to a server:
+    group: int | None = None  # prompts that share a window; None: each prompt stands alone
+    counts: DraftCounts | None = None  # None: the server says nothing of this request
+    sent_s: float | None = None  # after its window began
+    num_retries: int | None = None  # after 429, 503 or a refused connection
 
     @property
     def failed(self) -> bool:
@@ -216,6 +276,28 @@ class TrialRecord:
     @property
     def category(self) -> str:
         return self.labels["category"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class WindowKey:
+    """One stretch of load on one arm's server."""
+
+    load: Load
+    group: int
+    arm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowRecord:
+    """What one window showed beyond its requests."""
+
+    key: WindowKey
+    duration_s: float  # first request sent to last token received
+    num_emitted_tokens: int
+    mean_in_flight: float  # requests, over the window's duration
+    counters: DraftCounts | None  # the server's, after − before; None: it has none
+    num_counted_tokens: int | None  # emitted, by the server's own counter
+    memory_bytes: int | None  # resident, of a managed server's processes; the most seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +363,7 @@ class Manifest:
     policy: Policy  # as stated before the run
     looks: tuple[Look, ...] = ()  # of a run that stops when it is decided; the last is the most
     warnings: tuple[str, ...] = ()
+    servers: tuple[ServerFacts, ...] = ()  # of a run on servers, by arm; ``models`` is empty then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,3 +373,4 @@ class Trace:
     manifest: Manifest
     trials: tuple[TrialRecord, ...]
     sealed: bool  # False: the run was interrupted and can be resumed
+    windows: tuple[WindowRecord, ...] = ()  # of a run on servers

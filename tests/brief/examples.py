@@ -80,7 +80,7 @@ NOISE_RULE = "A/A interval reaches 1 ± 0.02"
 def interval(
     value: float, low: float, high: float, *, level: float = 0.95, num_prompts: int = 160
 ) -> Interval:
-    return Interval(value=value, low=low, high=high, level=level, num_prompts=num_prompts)
+    return Interval(value=value, low=low, high=high, level=level, num_clusters=num_prompts)
 
 
 def manifest(**changes: Any) -> Manifest:

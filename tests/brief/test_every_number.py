@@ -112,7 +112,7 @@ def leaves_of(value: Any) -> Iterator[Any]:
     """All that is no container; of an interval its three numbers; how long every list is."""
     if isinstance(value, dict) and "low" in value:
         yield value["value"], value["low"], value["high"]
-        yield value["num_prompts"]
+        yield value["num_clusters"]
         yield value["level"]
     elif isinstance(value, dict):
         for name, one in value.items():

@@ -7,7 +7,7 @@ from specmeasure.records.estimates import Interval, Unmeasured
 
 
 def interval(low, high):
-    return Interval(value=(low + high) / 2, low=low, high=high, level=0.95, num_prompts=20)
+    return Interval(value=(low + high) / 2, low=low, high=high, level=0.95, num_clusters=20)
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_prompts_without_drafts_are_not_behind_the_rate():
     drafting = [[make_trial(f"p{i}", make_block(4, i % 5))] for i in range(7)]
     counts = count_acceptance([*drafting, [make_trial("silent", make_block(0, 0))]], 4)
 
-    assert 7 == draft_acceptance_rate(counts, INTERVALS).num_prompts
+    assert 7 == draft_acceptance_rate(counts, INTERVALS).num_clusters
 
 
 def test_trials_of_a_prompt_are_pooled():
@@ -188,7 +188,7 @@ def test_trials_of_a_prompt_are_pooled():
 
     pooled = draft_acceptance_rate(count_acceptance([[one, two], *others], 4), INTERVALS)
 
-    assert (14 / 28, 6) == (pooled.value, pooled.num_prompts)
+    assert (14 / 28, 6) == (pooled.value, pooled.num_clusters)
     assert pooled == draft_acceptance_rate(count_acceptance([[two, one], *others], 4), INTERVALS)
 
 

@@ -152,7 +152,7 @@ def test_failed_answers_have_no_pair():
     failing[1] = replace(failing[1], error="OutOfMemory", blocks=())
     found = compare(enter("a", run(failing), DRAFT_4), entrant(8), INTERVALS)
 
-    assert 7 == found.speedup_ratio.num_prompts == found.acceptance.num_prompts
+    assert 7 == found.speedup_ratio.num_clusters == found.acceptance.num_clusters
 
 
 def test_few_prompts_are_not_measured():

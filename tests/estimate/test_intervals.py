@@ -20,7 +20,7 @@ def test_a_symmetric_mean_takes_students_interval():
 
     low, high = stats.t.interval(0.95, 5, loc=5.0, scale=values.std(ddof=1) / math.sqrt(6))
     assert (5.0, low, high) == pytest.approx((found.value, found.low, found.high), rel=1e-12)
-    assert (0.95, 6) == (found.level, found.num_prompts)
+    assert (0.95, 6) == (found.level, found.num_clusters)
 
 
 def test_a_dominant_prompt_counts_for_little():
@@ -106,7 +106,7 @@ def test_a_prompt_with_nothing_to_count_is_left_out():
 
     found = Intervals().ratio(top, bottom)
 
-    assert (0.75, 6) == (found.value, found.num_prompts)
+    assert (0.75, 6) == (found.value, found.num_clusters)
 
 
 def test_nothing_counted_is_unmeasured():

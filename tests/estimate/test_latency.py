@@ -64,7 +64,7 @@ def test_share_slower_counts_prompts():
     """A quarter of the prompts lost time; a prompt at the same speed did not."""
     found = latency.share_slower(prompts_of(1, 1, 1, 1), prompts_of(2, 1, 0.5, 0.9), INTERVALS)
 
-    assert (0.25, 16) == (found.value, found.num_prompts)
+    assert (0.25, 16) == (found.value, found.num_clusters)
 
 
 def test_prompt_speedups_are_sorted():

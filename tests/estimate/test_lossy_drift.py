@@ -69,7 +69,7 @@ def test_trials_of_a_prompt_are_one_cluster():
     rows = [greedy(prompt, HALF_A_NAT) for prompt in PROMPTS]
     turns = [replace(row, key=replace(row.key, turn=1)) for row in rows]
 
-    assert len(PROMPTS) == drift_of(rows + turns).nats_per_token.num_prompts
+    assert len(PROMPTS) == drift_of(rows + turns).nats_per_token.num_clusters
 
 
 def test_sampled_drift_has_a_sign():

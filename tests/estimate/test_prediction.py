@@ -155,7 +155,7 @@ def test_a_conversation_is_one_prompt():
 
     assert (10, 20) == (found.num_prompts, found.num_answers)
     for one in found.candidates:
-        assert 10 == one.best.decode_speedup.num_prompts
+        assert 10 == one.best.decode_speedup.num_clusters
         assert [10, 10] == [part.num_prompts for part in one.slices if part.axis == "turn"]
 
 

@@ -90,14 +90,14 @@ def test_without_a_pair_both_runs_are_listed():
 )
 def test_a_drop_has_three_outcomes(low, high, expected):
     """Beyond what is tolerated at the optimistic end, within it at the pessimistic, or open."""
-    change = Interval(value=(low + high) / 2, low=low, high=high, level=0.95, num_prompts=60)
+    change = Interval(value=(low + high) / 2, low=low, high=high, level=0.95, num_clusters=60)
 
     assert expected is judge_drop(change, TOLERATED)
 
 
 def test_no_change_holds_at_any_threshold():
     """A run against itself did not fall, even where no drop is tolerated."""
-    assert HELD is judge_drop(Interval(value=0, low=0, high=0, level=0.95, num_prompts=9), 0.0)
+    assert HELD is judge_drop(Interval(value=0, low=0, high=0, level=0.95, num_clusters=9), 0.0)
 
 
 def test_what_is_not_measured_is_open():

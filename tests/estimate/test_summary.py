@@ -51,7 +51,7 @@ def test_a_run_is_estimated_close_to_the_truth(hundred):
         (arm.mean_acceptance_length, known.mean_acceptance_length),
     ]:
         assert found.low <= true_value <= found.high
-        assert 100 == found.num_prompts
+        assert 100 == found.num_clusters
 
 
 def test_counts_are_those_of_the_trace(hundred):
@@ -104,7 +104,7 @@ def test_only_common_prompts_are_compared():
     )
 
     draft, ngram = found.arms
-    assert (11, 12) == (draft.decode_speedup.num_prompts, ngram.decode_speedup.num_prompts)
+    assert (11, 12) == (draft.decode_speedup.num_clusters, ngram.decode_speedup.num_clusters)
     assert (12, 1) == (draft.num_trials, draft.num_failed_trials)
 
 
@@ -116,7 +116,7 @@ def test_a_prompt_without_baseline_compares_nothing():
         failing_arms=frozenset({"baseline"}),
     )
 
-    assert 11 == found.num_prompts == found.arms[0].decode_speedup.num_prompts
+    assert 11 == found.num_prompts == found.arms[0].decode_speedup.num_clusters
     assert 1 == found.baseline.num_failed_trials
 
 
@@ -126,7 +126,7 @@ def test_a_conversation_is_one_prompt():
 
     (arm,) = run(talks, BASELINE, DRAFT_4).arms
 
-    assert (6, 18) == (arm.decode_speedup.num_prompts, arm.num_trials)
+    assert (6, 18) == (arm.decode_speedup.num_clusters, arm.num_trials)
 
 
 def test_several_arms_are_corrected_for():
@@ -152,7 +152,7 @@ def test_slices_are_corrected_for():
     (arm,) = run(make_prompts(36, categories=["chat", "code", "law"])).arms
 
     assert ["chat", "code", "law"] == [one.name for one in arm.slices]
-    assert [12, 12, 12] == [one.decode_speedup.num_prompts for one in arm.slices]
+    assert [12, 12, 12] == [one.decode_speedup.num_clusters for one in arm.slices]
     assert {"category"} == {one.axis for one in arm.slices}
     assert {round(1 - 0.05 / looks, 12) for looks in (1, 2, 3)} == {
         round(one.decode_speedup.level, 12) for one in arm.slices

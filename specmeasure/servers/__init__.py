@@ -1,0 +1,1 @@
+"""Serving engines over HTTP: started here or attached to, asked, and understood."""
