@@ -29,6 +29,7 @@ from specmeasure.api.replays import (
 )
 from specmeasure.api.reports import Report, as_json, conclude, write_report
 from specmeasure.api.runs import read_trace, resume, start
+from specmeasure.api.served_runs import told_length
 from specmeasure.api.texts import detokeniser
 from specmeasure.records.request import Request
 from specmeasure.run.watch import SILENT, Watchers
@@ -60,6 +61,7 @@ __all__ = [
     "resume_replay",
     "start",
     "start_replay",
+    "told_length",
     "write_audit",
     "write_comparison",
     "write_replay_report",

@@ -21,7 +21,7 @@ from specmeasure.estimate.sampled_drift import sampled_losslessness
 from specmeasure.records.audit import BASELINE_NAME, AuditedArm, AuditReport
 from specmeasure.records.decision import Policy
 from specmeasure.records.estimates import ArmEstimates, SampledLosslessness, Unmeasured
-from specmeasure.records.plan import Sampling
+from specmeasure.records.plan import BASELINE_AGAIN, Sampling
 from specmeasure.records.request import Request
 from specmeasure.records.trace import Trace, TrialRecord
 from specmeasure.run.auditing import Auditor, refuse_unreadable
@@ -38,15 +38,21 @@ _NO_TIMES = Unmeasured(reason="recorded answers hold no times")
 def audit_run(trace: Trace, *, subject: str, policy: Policy | None = None) -> AuditReport:
     """What a run found out about its own answers; needs no models."""
     manifest = trace.manifest
-    estimates = estimate_run(trace)
     policy = policy or manifest.policy
+    if manifest.plan.serving:
+        baseline, arms = _estimates([trial for trial in trace.trials if not trial.failed])
+        target, dtype = manifest.servers[0].model, "as served"
+    else:
+        estimates = estimate_run(trace)
+        baseline, arms = estimates.baseline, list(estimates.arms)
+        target, dtype = manifest.models[0].name, manifest.models[0].dtype
     return AuditReport(
         subject=subject,
-        target=manifest.models[0].name,
-        dtype=manifest.models[0].dtype,
+        target=target,
+        dtype=dtype,
         samplings=_samplings(read_at_last_look(trace).trace.trials),
         policy=policy,
-        arms=_judged(estimates.baseline, estimates.arms, policy),
+        arms=_judged(baseline, arms, policy),
     )
 
 
@@ -122,6 +128,7 @@ def _estimates(
     for trial in trials:
         by_arm.setdefault(trial.key.arm, []).append(trial)
     undrafted = by_arm.pop(BASELINE_NAME, [])
+    by_arm.pop(BASELINE_AGAIN.name, None)
     baseline = _arm_estimates(BASELINE_NAME, undrafted, []) if undrafted else None
     return baseline, [_arm_estimates(name, own, undrafted) for name, own in by_arm.items()]
 
@@ -148,7 +155,7 @@ def _arm_estimates(
 def _without_acceptance(
     found: SampledLosslessness | Unmeasured | None,
 ) -> SampledLosslessness | Unmeasured | None:
-    """The tests without what takes judged drafts to say; see ``_observed``."""
+    """The tests without what takes judged drafts to say; see ``observed``."""
     if not isinstance(found, SampledLosslessness):
         return found
     return replace(found, detectable_acceptance=None)

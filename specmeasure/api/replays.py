@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from specmeasure.api import reports, runs
 from specmeasure.api.arms import between_baselines
+from specmeasure.api.beginnings import refuse_other_machine
 from specmeasure.api.prompts import (
     budget_notes,
     corpus_facts,
@@ -110,7 +111,7 @@ def resume_replay(
         trace = replays.read_replay(folder)
         _confirm(trace, folder, watchers, None)
         return trace
-    runs.refuse_other_machine(manifest.environment, folder)
+    refuse_other_machine(manifest.environment, folder)
     given = sources or manifest.corpus.sources
     if "-" in manifest.corpus.sources and not sources:
         raise UsageError(

@@ -5,23 +5,24 @@ from pathlib import Path
 
 from specmeasure.api.looking import Look
 from specmeasure.api.schema import estimates_document
-from specmeasure.api.sequential import (
-    estimate_run,
-)
+from specmeasure.api.sequential import LEVEL, estimate_run
 from specmeasure.brief import glossary
 from specmeasure.brief.figures import FIGURE_FILES, draw_figures
 from specmeasure.brief.tokens import Detokenise, show_trials
-from specmeasure.decide import decide
+from specmeasure.decide import decide, decide_under_load
 from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.load_curve import load_curve
 from specmeasure.estimate.summary import estimate
 from specmeasure.records.decision import Decision, Policy
 from specmeasure.records.estimates import Estimates
+from specmeasure.records.load_curve import LoadCurve
 from specmeasure.records.trace import Trace
 from specmeasure.trace import store
 
 AUDIT_FILES = ("audit.md", "audit.json")  # of `specmeasure audit` on the folder
 PAGES = ("brief.md", "details.md", glossary.FILE, "report.html")
-REPORT_FILES = (*PAGES, *FIGURE_FILES, "estimates.json", "decision.json", *AUDIT_FILES)
+NUMBERS = ("estimates.json", "decision.json", "load.json")
+REPORT_FILES = (*PAGES, *FIGURE_FILES, *NUMBERS, *AUDIT_FILES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,9 @@ class Report:
     """One run, read to its conclusion."""
 
     trace: Trace
-    estimates: Estimates
+    estimates: Estimates  # of a run on servers: at the load that decides
     decision: Decision
+    curve: LoadCurve | None = None  # of a run on servers
 
 
 def conclude(
@@ -47,12 +49,21 @@ def conclude(
         level: of the intervals, of a trace that was read at a look before; None: 95 %, or the
             level of the last complete look.
     """
+    if trace.manifest.plan.serving:
+        return _conclude_served(trace, policy or trace.manifest.policy, seed=seed)
     if level is None:
         estimates = estimate_run(trace, seed=seed)
     else:
         estimates = estimate(trace, Intervals(level=level, seed=seed))
     decision = decide(estimates, policy or trace.manifest.policy)
     return Report(trace=trace, estimates=estimates, decision=decision)
+
+
+def _conclude_served(trace: Trace, policy: Policy, *, seed: int) -> Report:
+    curve = load_curve(trace, seed=seed, level=LEVEL)
+    decision = decide_under_load(curve, policy)
+    point = next(point for point in curve.points if point.load == decision.load)
+    return Report(trace=trace, estimates=point.estimates, decision=decision, curve=curve)
 
 
 def write_report(report: Report, folder: Path, *, detokenise: Detokenise | None = None) -> Path:
@@ -69,20 +80,25 @@ def write_report(report: Report, folder: Path, *, detokenise: Detokenise | None 
 
     for name in FIGURE_FILES:
         (folder / name).unlink(missing_ok=True)  # one that was drawn before may have nothing now
-    drawn = draw_figures(report.estimates, report.decision)
+    drawn = draw_figures(report.estimates, report.decision, curve=report.curve)
     figures = {name: f"{name}.svg" for name in drawn}
     for name, picture in drawn.items():
         (folder / f"{name}.svg").write_bytes(picture.svg)
         (folder / f"{name}.png").write_bytes(picture.png())
     (folder / "estimates.json").write_bytes(store.plain(estimates_document(report.estimates)))
     (folder / "decision.json").write_bytes(store.plain(report.decision))
+    (folder / "load.json").unlink(missing_ok=True)
+    if report.curve is not None:
+        (folder / "load.json").write_bytes(store.plain(report.curve))
     records = (report.trace.manifest, report.estimates, report.decision)
     pages = {
-        "brief.md": render_markdown(*records, figures=figures),
-        "details.md": render_details(*records, figures=figures),
+        "brief.md": render_markdown(*records, figures=figures, curve=report.curve),
+        "details.md": render_details(*records, figures=figures, curve=report.curve),
         glossary.FILE: glossary.glossary(),
         "report.html": render_html(
-            brief_content(*records), drawn, show_trials(report.trace, detokenise)
+            brief_content(*records, curve=report.curve),
+            drawn,
+            show_trials(report.trace, detokenise),
         ),
     }
     for name, text in pages.items():
@@ -95,4 +111,7 @@ def as_json(shown: Report | Look) -> str:
     if isinstance(shown, Look):
         return store.plain(shown).decode()
     estimates = estimates_document(shown.estimates)
-    return store.plain({"decision": shown.decision, "estimates": estimates}).decode()
+    document = {"decision": shown.decision, "estimates": estimates}
+    if shown.curve is not None:
+        document["load_curve"] = shown.curve
+    return store.plain(document).decode()

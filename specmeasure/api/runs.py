@@ -2,21 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specmeasure.api.answers import grading_notes, refuse_ungradable
+from specmeasure.api import served_runs
+from specmeasure.api.answers import grading_notes
 from specmeasure.api.arms import lossy_notes
-from specmeasure.api.prompts import (
-    budget_notes,
-    corpus_facts,
-    describe_files,
-    keep_fitting,
-    read_prompts,
-    sample_fitting,
-)
-from specmeasure.api.reports import REPORT_FILES
+from specmeasure.api.beginnings import open_folder, read_again, read_asked, state
+from specmeasure.api.prompts import budget_notes, keep_fitting, sample_fitting
 from specmeasure.api.sequential import (
     announce_looks,
     looks_over,
@@ -29,7 +22,8 @@ from specmeasure.estimate.running import RunningSums
 from specmeasure.records.corpus import Corpus, Dropped, Prompt
 from specmeasure.records.plan import Plan
 from specmeasure.records.request import Request
-from specmeasure.records.trace import Environment, Manifest, Trace
+from specmeasure.records.serving import Endpoint
+from specmeasure.records.trace import Manifest, Trace
 from specmeasure.run.environment import environment, free_cores, load_average, load_warning
 from specmeasure.run.watch import SILENT, WatchedJournal, Watchers
 from specmeasure.trace import store
@@ -65,18 +59,14 @@ def start(  # noqa: PLR0913 - what a caller may say of a run that is no part of 
         SpecmeasureError: bad input (before any model is loaded), models, or an interruption.
     """
     plan = request.plan
-    corpus = read_prompts(request.sources, request.options)
-    for line in describe_files(corpus):
-        watchers.stage(line)
-    if request.corpus_fingerprint not in (None, corpus.fingerprint):
-        raise UsageError(
-            f"the prompts are not those that were planned for (fingerprint "
-            f"{corpus.fingerprint[:12]}, planned {str(request.corpus_fingerprint)[:12]}). Plan "
-            "again, or give the same files."
+    corpus = read_asked(
+        request, folder, replace_run=replace_run, run_code=run_code, watchers=watchers
+    )
+    if plan.serving:
+        session = served_runs.Session(
+            folder=folder, plan=plan, corpus=corpus, watchers=watchers, run_code=run_code
         )
-    refuse_ungradable(plan, corpus.prompts, run_code=run_code)
-    if not replace_run:
-        store.refuse_existing(folder)
+        return served_runs.start(session, request, replace_run=replace_run)
     load_before = load_average()
     engine, fitting, misfits = _ready(plan, corpus, watchers, loaded)
     machine = environment(engine.num_threads, load_before)
@@ -88,22 +78,14 @@ def start(  # noqa: PLR0913 - what a caller may say of a run that is no part of 
     notes += [busy] if (busy := load_warning(machine)) else []
     for note in notes:
         watchers.warning(note)
-    manifest = Manifest(
-        schema_version=store.SCHEMA_VERSION,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        argv=request.argv,
-        plan=plan,
-        corpus=corpus_facts(request, corpus, prompts, misfits),
-        environment=machine,
+    manifest = replace(
+        state(request, corpus, prompts, misfits, machine),
         models=engine.models,
         num_planned_trials=num_trials(plan, prompts),
-        policy=request.policy,
         looks=looks_over(plan, prompts, request.policy) if request.until_decided else (),
         warnings=(*engine.warnings, *notes),
     )
-    store.create_run(folder, manifest, replace_run=replace_run)
-    for name in REPORT_FILES:
-        (folder / name).unlink(missing_ok=True)  # an old brief does not speak for a new run
+    open_folder(folder, manifest, replace_run=replace_run)
     return _record(manifest, engine, prompts, folder, watchers, run_code=run_code)
 
 
@@ -111,6 +93,7 @@ def resume(
     folder: Path,
     sources: Sequence[str] = (),
     *,
+    endpoints: Sequence[Endpoint] = (),
     run_code: bool = False,
     watchers: Watchers = SILENT,
 ) -> Trace:
@@ -119,6 +102,7 @@ def resume(
     Args:
         folder: of the run.
         sources: where the prompts are now, if they moved or came from stdin.
+        endpoints: where attached servers are now, if they moved or were not there yet.
         run_code: as for ``start``; it is asked for again.
         watchers: told what happens.
 
@@ -129,21 +113,14 @@ def resume(
     if trace.sealed:
         return trace
     manifest = trace.manifest
-    facts = manifest.corpus
-    refuse_other_machine(manifest.environment, folder)
-    if "-" in facts.sources and not sources:
-        raise UsageError(
-            f"{folder}: its prompts came from stdin. Pipe them in again: specmeasure run - "
-            f"--resume {folder}"
+    corpus = read_again(manifest, folder, sources, run_code=run_code)
+    if manifest.plan.serving:
+        session = served_runs.Session(
+            folder=folder, plan=manifest.plan, corpus=corpus, watchers=watchers, run_code=run_code
         )
-    corpus = read_prompts(sources or facts.sources, facts.options)
-    if corpus.fingerprint != facts.fingerprint:
-        raise UsageError(
-            f"{folder}: the prompts are not those of the interrupted run (fingerprint "
-            f"{corpus.fingerprint[:12]}, then {facts.fingerprint[:12]}). Give the same files, or "
-            "start a new run."
-        )
-    refuse_ungradable(manifest.plan, corpus.prompts, run_code=run_code)
+        return served_runs.resume(session, manifest, endpoints)
+    if endpoints:
+        raise UsageError(f"{folder}: this run uses no servers; leave out the URLs.")
     same_threads = replace(manifest.plan.options, num_threads=manifest.environment.num_threads)
     plan = replace(manifest.plan, options=same_threads)
     engine, fitting, _ = _ready(plan, corpus, watchers)
@@ -152,7 +129,7 @@ def resume(
             f"{folder}: the models are not those of the interrupted run (or dtype or device "
             "differ). Give the same models, or start a new run."
         )
-    prompts = sample_fitting(fitting, corpus, facts.options)
+    prompts = sample_fitting(fitting, corpus, manifest.corpus.options)
     if manifest.looks:
         prompts = shuffled(prompts, plan.seed)
     return _record(manifest, engine, prompts, folder, watchers, run_code=run_code)
@@ -161,21 +138,6 @@ def resume(
 def read_trace(folder: Path) -> Trace:
     """A recorded run, finished or not."""
     return store.read_trace(folder)
-
-
-def refuse_other_machine(recorded: Environment, folder: Path) -> None:
-    """Times of two machines or versions cannot be paired."""
-    here = environment(recorded.num_threads, recorded.load_average)
-    if here != recorded:
-        names = [
-            name
-            for name in ("versions", "platform", "cpu", "num_cores", "memory_bytes", "accelerators")
-            if getattr(here, name) != getattr(recorded, name)
-        ]
-        raise UsageError(
-            f"{folder}: this is not the machine, or not the software, that the run began with "
-            f"({', '.join(names)} differ). Go on there, or start a new run."
-        )
 
 
 def _ready(

@@ -17,7 +17,7 @@ def arm_table(estimates: Estimates, arms: Sequence[JoinedArm], notes: Footnotes)
     """Speed, drafts, waiting and memory of the baseline and of the arms that came first."""
     shown = arms[:MOST_ARMS]
     every = [estimates.baseline, *(arm.estimates for arm in shown)]
-    rows = [*_speed(estimates, notes), *_latency(estimates.baseline, notes), ("Memory", memory)]
+    rows = [*_speed(estimates, notes), *latency_rows(estimates.baseline, notes), ("Memory", memory)]
     return Table(
         columns=("", "baseline", *(plain(arm.plan.name) for arm in shown)),
         rows=(
@@ -25,6 +25,21 @@ def arm_table(estimates: Estimates, arms: Sequence[JoinedArm], notes: Footnotes)
             *((label, *map(speak, every)) for label, speak in rows),
         ),
     )
+
+
+def latency_rows(baseline: ArmEstimates, notes: Footnotes) -> list[Row]:
+    """p50 and p95 where requests were counted one by one, else what prompts took on average."""
+    if baseline.ttft_quantiles is None:
+        return [
+            ("TTFT, median of prompts", lambda arm: notes.cell(seconds, arm.ttft_s)),
+            ("TPOT, all tokens", lambda arm: notes.cell(seconds, arm.tpot_s)),
+        ]
+    return [
+        ("TTFT p50", lambda arm: notes.cell(seconds, p50(arm.ttft_quantiles))),
+        ("TTFT p95", lambda arm: notes.cell(seconds, p95(arm.ttft_quantiles))),
+        ("TPOT p50", lambda arm: notes.cell(seconds, p50(arm.tpot_quantiles))),
+        ("TPOT p95", lambda arm: notes.cell(seconds, p95(arm.tpot_quantiles))),
+    ]
 
 
 def _speed(estimates: Estimates, notes: Footnotes) -> list[Row]:
@@ -43,24 +58,11 @@ def _speed(estimates: Estimates, notes: Footnotes) -> list[Row]:
     ]
 
 
-def _latency(baseline: ArmEstimates, notes: Footnotes) -> list[Row]:
-    """p50 and p95 where requests were counted one by one, else what prompts took on average."""
-    if baseline.ttft_quantiles is None:
-        return [
-            ("TTFT, median of prompts", lambda arm: notes.cell(seconds, arm.ttft_s)),
-            ("TPOT, all tokens", lambda arm: notes.cell(seconds, arm.tpot_s)),
-        ]
-    return [
-        ("TTFT p50", lambda arm: notes.cell(seconds, _p50(arm.ttft_quantiles))),
-        ("TTFT p95", lambda arm: notes.cell(seconds, _p95(arm.ttft_quantiles))),
-        ("TPOT p50", lambda arm: notes.cell(seconds, _p50(arm.tpot_quantiles))),
-        ("TPOT p95", lambda arm: notes.cell(seconds, _p95(arm.tpot_quantiles))),
-    ]
-
-
-def _p50(found: Quantiles | Unmeasured | None) -> Estimate | None:
+def p50(found: Quantiles | Unmeasured | None) -> Estimate | None:
+    """What half of the requests stay within."""
     return found.p50 if isinstance(found, Quantiles) else found
 
 
-def _p95(found: Quantiles | Unmeasured | None) -> Estimate | None:
+def p95(found: Quantiles | Unmeasured | None) -> Estimate | None:
+    """What all but 5 % of the requests stay within."""
     return found.p95 if isinstance(found, Quantiles) else found

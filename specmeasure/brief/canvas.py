@@ -101,6 +101,15 @@ def blank_figure(*, height: float) -> "tuple[Figure, Axes]":
     return figure, figure.add_subplot()
 
 
+def two_panels(*, height: float) -> "tuple[Figure, tuple[Axes, Axes]]":
+    """A figure with two drawings side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH, height))
+    left, right = figure.subplots(1, 2)
+    return figure, (left, right)
+
+
 def set_title(figure: "Figure", said: str) -> None:
     """What the figure shows, in a sentence above it, flush left."""
     figure.suptitle(said, x=0.01, ha="left")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specmeasure.brief.names import listed, plain, shortened
+from specmeasure.brief.names import command_line, listed, plain, shortened
 from specmeasure.brief.numbers import count
-from specmeasure.brief.provenance import Fact, command_line, write_provenance
+from specmeasure.brief.provenance import Fact, write_provenance
 from specmeasure.records.comparison import ComparedRun
 from specmeasure.records.trace import Manifest
 
@@ -76,7 +76,8 @@ def _targets(manifests: Sequence[Manifest]) -> tuple[str, ...]:
             model.dtype,
         ): f"{plain(model.name)} ({shortened(model.fingerprint[:12])}, "
         f"{plain(model.dtype).removeprefix('torch.')})"
-        for model in (manifest.models[0] for manifest in manifests)
+        for manifest in manifests
+        for model in manifest.models[:1]
     }
     said = (
         f"The runs have different targets: {listed(list(models.values()))}. Each speedup is over "

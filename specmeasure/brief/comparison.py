@@ -18,8 +18,10 @@ from specmeasure.brief.evidence import levels
 from specmeasure.brief.headline import Headline
 from specmeasure.brief.names import listed, plain
 from specmeasure.brief.numbers import count, reason, speedup
-from specmeasure.brief.settings import EngineSettings, write_caveats, write_settings
+from specmeasure.brief.servers import write_transfers
+from specmeasure.brief.settings import EngineSettings
 from specmeasure.brief.tables import Footnotes, Table
+from specmeasure.brief.turn_on import write_turn_on, write_turn_on_caveats
 from specmeasure.records.comparison import Candidate, Comparison, Difference, SliceLeader
 from specmeasure.records.decision import Verdict
 from specmeasure.records.estimates import Costs, Interval, Unmeasured
@@ -39,6 +41,7 @@ class ComparisonContent:
     axis: str  # of the leaders
     leaders: Table
     routing: str
+    transfer: tuple[str, ...]  # to what the numbers do not
     evidence: tuple[str, ...]
     footnotes: tuple[str, ...]  # why cells say "not measured"
     runs: tuple[RunNotes, ...]
@@ -67,6 +70,7 @@ def comparison_content(
         axis=plain(comparison.leaders[0].axis) if comparison.leaders else "slice",
         leaders=leader_table(comparison.leaders, notes),
         routing=_routing(comparison.leaders),
+        transfer=write_transfers(manifests),
         evidence=(
             *write_pairing(comparison.runs, manifests),
             _corrections(comparison),
@@ -74,8 +78,8 @@ def comparison_content(
         ),
         footnotes=notes.lines,
         runs=write_runs(comparison.runs, manifests),
-        settings=write_settings(manifest, arm, costs) if is_go else (),
-        caveats=write_caveats(manifest, arm) if is_go else (),
+        settings=write_turn_on(manifest, arm, costs) if is_go else (),
+        caveats=write_turn_on_caveats(manifest, arm, costs) if is_go else (),
     )
 
 
@@ -113,7 +117,7 @@ def _what_decided(best: Candidate, second: Candidate, against: Difference) -> st
     if not isinstance(ratio, Interval):
         measured = f"Their speeds were not compared: {reason(ratio)}"
     else:
-        prompts = count(ratio.num_clusters, "prompt")
+        prompts = count(ratio.num_clusters, ratio.cluster)
         measured = f"On the same {prompts} {name} decodes at {speedup(ratio)} the speed of {other}"
     if best.verdict is not second.verdict:
         verdicts = f"{best.verdict.value} against {second.verdict.value}"

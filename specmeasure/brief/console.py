@@ -13,6 +13,7 @@ from specmeasure.brief.headline import Headline
 from specmeasure.brief.tables import Table
 from specmeasure.records.decision import Decision, Verdict
 from specmeasure.records.estimates import Estimates
+from specmeasure.records.load_curve import LoadCurve
 from specmeasure.records.trace import Manifest
 
 _STYLES: Final[Mapping[str, str]] = {
@@ -24,28 +25,44 @@ NAME_WIDTH = 18  # columns that a name keeps when a terminal is narrow
 _LEFT_OUT = ("Prompts", "End-to-end speedup")  # of the arms, so that they fit in 100 columns
 
 
-def summary_table(manifest: Manifest, estimates: Estimates, decision: Decision) -> RenderableType:
+def summary_table(
+    manifest: Manifest,
+    estimates: Estimates,
+    decision: Decision,
+    *,
+    curve: LoadCurve | None = None,
+) -> RenderableType:
     """The short form of the brief; fits in 100 columns, longer names fold."""
-    brief = brief_content(manifest, estimates, decision)
+    brief = brief_content(manifest, estimates, decision, curve=curve)
     parts: list[RenderableType] = [
         headline_text(brief.headline),
         *(Text(notice, style="bold") for notice in brief.notices),
         Text(f"{brief.summary[0]} {brief.summary[1]}"),
-        rich_table(brief.speed, title="Arms", without=_LEFT_OUT),
+        *_arms(brief),
     ]
     if brief.slices:
         shown = brief.slices[0]
         parts.append(rich_table(shown.table, title=f"{brief.headline.arm} by {shown.axis}"))
         parts.append(Text(brief.gains))
-    parts.append(Text(brief.why))
+    if not brief.load:  # servers do not tell where their time goes
+        parts.append(Text(brief.why))
     parts.extend(Text(note, style="dim") for note in _footnotes_in_sight(brief))
     return Group(*parts)
 
 
+def _arms(brief: BriefContent) -> list[RenderableType]:
+    """The arms' speed; on servers at each load, and where it stops."""
+    if not brief.load:
+        return [rich_table(brief.speed, title="Arms", without=_LEFT_OUT)]
+    return [
+        rich_table(brief.load.summary, title="Arms under load"),
+        *map(Text, brief.load.crossovers),
+    ]
+
+
 def _footnotes_in_sight(brief: BriefContent) -> list[str]:
-    cells = {
-        cell for table in (brief.speed, *_first_slices(brief)) for row in table.rows for cell in row
-    }
+    arms = brief.load.summary if brief.load else brief.speed
+    cells = {cell for table in (arms, *_first_slices(brief)) for row in table.rows for cell in row}
     return [note for note in brief.footnotes if note.partition(":")[0].lower() in cells]
 
 
@@ -57,7 +74,7 @@ def headline_text(line: Headline) -> Text:
     """The verdict in its colour, and what it says."""
     return Text.assemble(
         (line.verdict.value, _STYLES[line.verdict]),
-        (f": {line.before}{line.arm}{line.after}", "bold"),
+        (f"{line.scope}: {line.before}{line.arm}{line.after}", "bold"),
     )
 
 

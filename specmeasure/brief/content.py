@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from specmeasure.brief.evidence import levels, write_evidence, write_policy_note
 from specmeasure.brief.headline import Headline, write_headline, write_summary
 from specmeasure.brief.joined import JoinedArm, join_arms
+from specmeasure.brief.load import LoadDetails, write_load_details
+from specmeasure.brief.names import command_line
 from specmeasure.brief.numbers import reason
 from specmeasure.brief.output import write_output, write_output_notes
 from specmeasure.brief.output_tables import (
@@ -21,8 +23,10 @@ from specmeasure.brief.output_tables import (
 )
 from specmeasure.brief.pace import noise_beyond, write_notices, write_outliers
 from specmeasure.brief.page import Page, write_page
-from specmeasure.brief.provenance import Fact, command_line, write_provenance
-from specmeasure.brief.settings import EngineSettings, write_caveats, write_settings
+from specmeasure.brief.provenance import Fact, write_provenance
+from specmeasure.brief.scope import write_deciding_load, write_scope
+from specmeasure.brief.servers import ONE_AT_A_TIME, write_transfer
+from specmeasure.brief.settings import EngineSettings
 from specmeasure.brief.slices import (
     SliceTable,
     write_correction,
@@ -41,8 +45,10 @@ from specmeasure.brief.tables import (
     speed_table,
 )
 from specmeasure.brief.textbook import textbook_table, write_textbook
+from specmeasure.brief.turn_on import write_schedules, write_turn_on, write_turn_on_caveats
 from specmeasure.records.decision import Decision, Verdict
 from specmeasure.records.estimates import ArmEstimates, Costs, Estimates
+from specmeasure.records.load_curve import LoadCurve
 from specmeasure.records.trace import Manifest
 
 
@@ -54,6 +60,10 @@ class BriefContent:
     summary: tuple[str, str]
     notices: tuple[str, ...]  # noise beyond the policy, an early stop, an unfinished run
     page: Page
+    deciding_load: str | None  # of which all other sections speak; None: no server
+    load: LoadDetails | None
+    schedules: str | None  # K by load, of a vLLM, where it is not among the settings
+    transfer: str
     num_arms: int
     policy_note: str
     policy: Table  # applied to the arm in the headline
@@ -82,21 +92,48 @@ class BriefContent:
     caveats: tuple[str, ...]
 
 
-def brief_content(manifest: Manifest, estimates: Estimates, decision: Decision) -> BriefContent:
-    """Everything that a brief says about one run."""
+def brief_content(  # noqa: PLR0913 - one page over all that a run left
+    manifest: Manifest,
+    estimates: Estimates,
+    decision: Decision,
+    *,
+    curve: LoadCurve | None = None,
+    beside: Estimates | None = None,
+    cross_checks: Sequence[str] = (),
+) -> BriefContent:
+    """Everything that a brief says about one run.
+
+    Args:
+        manifest: where and with what it took place.
+        estimates: what the trace says; of a run on servers, at the load decided on.
+        decision: what the policy makes of it.
+        curve: of a run on servers.
+        beside: of a run in process over the same prompts, to be shown beside the curve.
+        cross_checks: what comparing the servers' own counts came to, in sentences.
+    """
     arms = join_arms(manifest, estimates, decision)
     every = [estimates.baseline, *(arm.estimates for arm in arms)]
     chosen = arms[0]
     is_go = decision.verdict is Verdict.GO
-    beyond = noise_beyond(estimates, decision.policy)
     notes = Footnotes()
     return BriefContent(
-        headline=write_headline(decision.verdict, chosen, noise_beyond=beyond),
+        headline=write_headline(
+            decision.verdict,
+            chosen,
+            noise_beyond=noise_beyond(estimates, decision.policy),
+            scope=write_scope(decision),
+        ),
         summary=write_summary(
-            decision.verdict, chosen, estimates.noise_floor, is_greedy=_is_greedy(manifest)
+            decision.verdict,
+            chosen,
+            estimates.noise_floor,
+            is_greedy=_is_greedy(manifest),
+            at=f"At {decision.load}, " if decision.load else "",
         ),
         notices=write_notices(estimates, decision.policy),
-        page=write_page(manifest, estimates, decision, arms),
+        page=write_page(manifest, estimates, decision, arms, curve=curve, beside=beside),
+        deciding_load=write_deciding_load(decision),
+        transfer=write_transfer(manifest) or ONE_AT_A_TIME,
         num_arms=len(arms),
         policy_note=write_policy_note(manifest.policy, decision.policy),
         policy=policy_table(chosen.decision.findings),
@@ -116,13 +153,19 @@ def brief_content(manifest: Manifest, estimates: Estimates, decision: Decision) 
         output=greedy_table([(arm.name, arm.losslessness) for arm in every]),
         audits=_audits(every, notes),
         output_notes=write_output_notes(manifest, estimates.baseline, arms),
-        evidence=write_evidence(manifest, estimates, decision.policy, arms),
+        evidence=(*write_evidence(manifest, estimates, decision.policy, arms), *cross_checks),
+        load=write_load_details(manifest, curve, decision, beside, notes) if curve else None,
+        schedules=write_schedules(manifest, curve) if curve and not is_go else None,
         outliers=write_outliers(estimates.steadiness),
         footnotes=notes.lines,
         provenance=write_provenance(manifest),
         command=command_line(manifest.argv),
-        settings=write_settings(manifest, chosen.plan, chosen.estimates.costs) if is_go else (),
-        caveats=write_caveats(manifest, chosen.plan) if is_go else (),
+        settings=(
+            write_turn_on(manifest, chosen.plan, chosen.estimates.costs, curve) if is_go else ()
+        ),
+        caveats=(
+            write_turn_on_caveats(manifest, chosen.plan, chosen.estimates.costs) if is_go else ()
+        ),
     )
 
 

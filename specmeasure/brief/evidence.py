@@ -44,7 +44,7 @@ def write_short_evidence(
 def write_policy_note(stated: Policy, applied: Policy) -> str:
     """Whether the policy applied is the one stated before the run, and where it differs."""
     changes = [
-        f"{rule.name} {getattr(applied, rule.name)} instead of {getattr(stated, rule.name)}"
+        f"{rule.name} {_bound(applied, rule.name)} instead of {_bound(stated, rule.name)}"
         for rule in fields(Policy)
         if getattr(applied, rule.name) != getattr(stated, rule.name)
     ]
@@ -57,6 +57,12 @@ def levels(estimates: Iterable[Estimate | None]) -> str | None:
     """The confidence level of the first that was measured; None when none was."""
     measured = (e.level for e in estimates if isinstance(e, Interval))
     return next((level(confidence) for confidence in measured), None)
+
+
+def _bound(policy: Policy, rule: str) -> str:
+    """A rule's number, or that it has none."""
+    number = getattr(policy, rule)
+    return "unset" if number is None else str(number)
 
 
 def _facts(
@@ -72,6 +78,7 @@ def _facts(
 
 
 def _resampling(estimates: Estimates, arms: Sequence[JoinedArm]) -> str:
+    windows = _over_windows(estimates, arms)
     corrected = levels(arm.decode_speedup for arm in arms)
     has_slices = any(arm.estimates.slices for arm in arms)
     looks = [
@@ -83,11 +90,17 @@ def _resampling(estimates: Estimates, arms: Sequence[JoinedArm]) -> str:
     others = levels(arm.estimates.end_to_end_speedup for arm in arms) or level(0.95)
     said = "; ".join(part for part in (f"level {others}", *looks) if part)
     resamples = count(estimates.num_resamples, "resample")
+    clusters = f"{count(estimates.num_prompts, 'prompt')}, each"
+    if windows:
+        clusters = (
+            f"{count(windows.num_clusters, 'window')} of {count(estimates.num_prompts, 'prompt')} "
+            "in all, each window"
+        )
+    unit, wilson = ("windows", "") if windows else ("prompts", "; Wilson's for shares of prompts")
     return (
-        f"{count(estimates.num_prompts, 'prompt')}, each one cluster that is left out or resampled "
-        f"whole with all arms' trials. Intervals: jackknife-t for ratios, with Kish's effective "
-        "number of prompts and the longer tail by Hall; bootstrap for medians "
-        f"({resamples}, seed {estimates.seed}); Wilson's for shares of prompts; {said}."
+        f"{clusters} one cluster that is left out or resampled whole with all arms' trials. "
+        f"Intervals: jackknife-t for ratios, with Kish's effective number of {unit} and the longer "
+        f"tail by Hall; bootstrap for medians ({resamples}, seed {estimates.seed}){wilson}; {said}."
     )
 
 
@@ -97,7 +110,26 @@ def _levels(estimates: Estimates, arms: Sequence[JoinedArm]) -> str:
     at = f"at {rest}"
     if speeds and speeds != rest:
         at = f"decode speedups at {speeds}, corrected for {count(len(arms), 'arm')}; the rest {at}"
-    return f"Intervals in brackets are over {count(estimates.num_prompts, 'prompt')}: {at}."
+    over = count(estimates.num_prompts, "prompt")
+    windows = _over_windows(estimates, arms)
+    if windows:
+        over = (
+            f"{count(windows.num_clusters, 'window')}, each a group of prompts that were sent "
+            f"together ({over} in all)"
+        )
+    return f"Intervals in brackets are over {over}: {at}."
+
+
+def _over_windows(estimates: Estimates, arms: Sequence[JoinedArm]) -> Interval | None:
+    """The first interval whose clusters are windows; None where they are prompts."""
+    measured = [
+        estimates.noise_floor,
+        estimates.baseline.tpot_s,
+        *(arm.decode_speedup for arm in arms),
+    ]
+    return next(
+        (one for one in measured if isinstance(one, Interval) and one.cluster == "window"), None
+    )
 
 
 def _noise_floor(estimates: Estimates, policy: Policy) -> str:

@@ -23,16 +23,17 @@ from specmeasure.records.estimates import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """The first line: verdict, then ``before``, the arm's name, ``after``."""
+    """The first line: verdict and ``scope``, then ``before``, the arm's name, ``after``."""
 
     verdict: Verdict
     before: str
     arm: str
     after: str
+    scope: str = ""  # " at concurrency 16", of a run on servers
 
 
 def write_headline(
-    verdict: Verdict, arm: JoinedArm, *, noise_beyond: Interval | None = None
+    verdict: Verdict, arm: JoinedArm, *, noise_beyond: Interval | None = None, scope: str = ""
 ) -> Headline:
     """The verdict with the number or the rule that decided it.
 
@@ -40,6 +41,7 @@ def write_headline(
         verdict: of the run.
         arm: that it speaks of.
         noise_beyond: the A/A interval where it excludes what the policy tolerates.
+        scope: the loads that it speaks of, see ``scope.write_scope``.
     """
     if noise_beyond is not None and verdict is Verdict.INCONCLUSIVE:
         return Headline(
@@ -47,6 +49,7 @@ def write_headline(
             before="the machine was too noisy to judge ",
             arm=plain(arm.plan.name),
             after=f": the target ran at {noise(noise_beyond)} its own speed",
+            scope=scope,
         )
     finding = _decisive_finding(verdict, arm.decision)
     decisive = _reason(finding)
@@ -62,15 +65,26 @@ def write_headline(
             before, after = "leave speculation off; ", f" failed on {decisive}"
         case Verdict.INCONCLUSIVE:
             before = "no clear answer on "
-            after = f": it is open on {decisive}; {_what_settles(finding, arm.decision)}"
-    return Headline(verdict=verdict, before=before, arm=plain(arm.plan.name), after=after)
+            after = f": it is open on {decisive}; {_what_settles(finding, arm)}"
+    name = plain(arm.plan.name)
+    return Headline(verdict=verdict, before=before, arm=name, after=after, scope=scope)
 
 
 def write_summary(
-    verdict: Verdict, arm: JoinedArm, noise_floor: Estimate, *, is_greedy: bool
+    verdict: Verdict, arm: JoinedArm, noise_floor: Estimate, *, is_greedy: bool, at: str = ""
 ) -> tuple[str, str]:
-    """What was measured, and what follows, in a sentence each."""
+    """What was measured, and what follows, in a sentence each.
+
+    Args:
+        verdict: of the run.
+        arm: that it speaks of.
+        noise_floor: the target against itself.
+        is_greedy: whether every answer was.
+        at: the load that was decided on, as in "At concurrency 16, "; empty: no server.
+    """
     speed = _speed_clause(arm, noise_floor, is_greedy=is_greedy)
+    if at:
+        speed = f"{at}{speed[0].lower()}{speed[1:]}"
     measured = f"{speed}{_price_clause(arm)}."
     return measured, _conclusion(verdict, arm)
 
@@ -126,11 +140,14 @@ def _decisive_finding(verdict: Verdict, decision: ArmDecision) -> RuleFinding | 
     return next(iter(failed + still_open), None)
 
 
-def _what_settles(finding: RuleFinding | None, decision: ArmDecision) -> str:
+def _what_settles(finding: RuleFinding | None, arm: JoinedArm) -> str:
     has_failed = finding is not None and finding.outcome is RuleOutcome.FAILED
-    if decision.num_prompts_to_settle is None or has_failed:
+    speed, num_prompts = arm.decode_speedup, arm.decision.num_prompts_to_settle
+    if isinstance(speed, Interval) and speed.cluster == "window" and not has_failed:
+        return "how many more windows would settle it was not estimated"
+    if num_prompts is None or has_failed:
         return "more prompts would not settle it"
-    return f"about {count(decision.num_prompts_to_settle, 'prompt')} in all would settle it"
+    return f"about {count(num_prompts, 'prompt')} in all would settle it"
 
 
 def _speed_clause(arm: JoinedArm, noise_floor: Estimate, *, is_greedy: bool) -> str:

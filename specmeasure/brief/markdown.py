@@ -5,7 +5,7 @@ only the filters below return markup.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from urllib.parse import quote
 
@@ -17,41 +17,54 @@ from specmeasure.brief.glossary import Linker
 from specmeasure.brief.tables import Table
 from specmeasure.records.decision import Decision
 from specmeasure.records.estimates import Estimates
+from specmeasure.records.load_curve import LoadCurve
 from specmeasure.records.trace import Manifest
 
 # An underscore inside a word, as in NO_GO, starts no emphasis; nor does a bracket without "(".
 _SPECIAL = re.compile(r"[\\`*<>|~$&]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(")
 
 
-def render_markdown(
+def render_markdown(  # noqa: PLR0913 - one page over all that a run left
     manifest: Manifest,
     estimates: Estimates,
     decision: Decision,
     *,
     figures: Mapping[str, str],
+    curve: LoadCurve | None = None,
+    beside: Estimates | None = None,
 ) -> str:
     """The brief: one page, to be forwarded.
 
     Args:
         manifest: where and with what the run took place.
-        estimates: what the trace says.
+        estimates: what the trace says; of a run on servers, at the load decided on.
         decision: what the policy makes of it.
         figures: paths as the page should link them, by name; a figure that is not named is left
             out.
+        curve: of a run on servers.
+        beside: of a run in process over the same prompts, to be shown beside the curve.
     """
-    content = brief_content(manifest, estimates, decision)
+    content = brief_content(manifest, estimates, decision, curve=curve, beside=beside)
     return render_template("brief.md.j2", brief=content, figures=figures)
 
 
-def render_details(
+def render_details(  # noqa: PLR0913 - one page over all that a run left
     manifest: Manifest,
     estimates: Estimates,
     decision: Decision,
     *,
     figures: Mapping[str, str],
+    curve: LoadCurve | None = None,
+    beside: Estimates | None = None,
+    cross_checks: Sequence[str] = (),
 ) -> str:
-    """Everything behind the brief, which links to it; arguments are the brief's."""
-    content = brief_content(manifest, estimates, decision)
+    """Everything behind the brief, which links to it; arguments are the brief's.
+
+    ``cross_checks`` are what comparing the servers' own counts came to, in sentences.
+    """
+    content = brief_content(
+        manifest, estimates, decision, curve=curve, beside=beside, cross_checks=cross_checks
+    )
     return render_template("details.md.j2", brief=content, figures=figures)
 
 

@@ -3,7 +3,9 @@
 Does not escape: markdown and terminals each have their own rules.
 """
 
+import shlex
 from collections.abc import Sequence
+from pathlib import PurePath
 
 _JOINERS = "\u200c\u200d"  # not printable by themselves, needed inside words of some scripts
 
@@ -41,3 +43,9 @@ def listed(names: Sequence[str], *, at_most: int = 6) -> str:
     if len(said) > at_most:
         said = [*said[:at_most], f"{len(names) - at_most} more"]
     return " and ".join(part for part in (", ".join(said[:-1]), said[-1]) if part)
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """What was typed, quoted for a shell; where the program itself lies is left out."""
+    program = [PurePath(word).name for word in argv[:1]]
+    return plain(shlex.join([*program, *argv[1:]]))

@@ -17,6 +17,7 @@ from specmeasure.records.estimates import (
     SampledLosslessness,
     Unmeasured,
 )
+from specmeasure.records.plan import BASELINE
 from specmeasure.records.trace import Manifest
 
 UNTESTED = (
@@ -49,7 +50,7 @@ def _output(manifest: Manifest, arm: JoinedArm) -> str:
     is_tested = isinstance(found.sampled_losslessness, SampledLosslessness)
     is_moot = isinstance(found.losslessness, Unmeasured) and is_tested  # none was greedy
     said = [
-        "" if is_moot else _greedy(found.losslessness, is_lossy=arm.plan.lossy is not None),
+        "" if is_moot else _greedy(found.losslessness, arm, manifest),
         _sampled(found.sampled_losslessness),
         _drift(found.drift),
         _accuracy(found.accuracy),
@@ -58,23 +59,43 @@ def _output(manifest: Manifest, arm: JoinedArm) -> str:
     return " ".join(one for one in said if one) or "Not audited: the run holds no audit."
 
 
-def _greedy(audit: Losslessness | Unmeasured | None, *, is_lossy: bool) -> str:
+def _greedy(audit: Losslessness | Unmeasured | None, arm: JoinedArm, manifest: Manifest) -> str:
     if isinstance(audit, Unmeasured):
         return f"Not audited: {_clause(audit.reason)}."
     if audit is None or (audit.num_sampled and not audit.num_trials):
         return ""
+    if manifest.servers and not audit.num_checked_tokens:
+        return _by_text(audit, arm, manifest)
+    by = " against the baseline server's answers and logprobs" if manifest.servers else ""
     said = (
-        f"{count(audit.num_trials, 'greedy answer')} checked token by token "
+        f"{count(audit.num_trials, 'greedy answer')} checked token by token{by} "
         f"({count(audit.num_checked_tokens, 'token')}): {count(audit.num_identical)} identical, "
         f"{count(audit.num_near_tie, 'near-tie')}, {count(audit.num_divergent)} divergent."
     )
     if audit.num_differing_from_baseline:
         differing = count(audit.num_differing_from_baseline)
         said += f" Not the same text as the baseline's: {differing}."
-    if audit.divergent_prompts and not is_lossy:
+    if audit.divergent_prompts and arm.plan.lossy is None:
         places = "; ".join(map(plain, audit.divergent_prompts))
         said += f" Divergent by more than rounding explains: {places}."
     return said
+
+
+def _by_text(audit: Losslessness, arm: JoinedArm, manifest: Manifest) -> str:
+    """Where no token was checked; nothing is said of texts unless some differ."""
+    asked = [one for one in manifest.servers if one.arm in (BASELINE.name, arm.plan.name)]
+    why = "the baseline's server could read none of its answers again"
+    if not all(one.gives_ids for one in asked):
+        why = "the servers gave no token ids to check"
+    said = f"Not audited token by token: {why}."
+    if not audit.num_differing_from_baseline:
+        return said
+    answers = count(audit.num_trials or arm.estimates.num_trials, "answer")
+    differing = count(audit.num_differing_from_baseline)
+    return (
+        f"{differing} of {answers} are not the baseline server's text. {said} What differs may be "
+        "a near-tie or a fault."
+    )
 
 
 def _sampled(audit: SampledLosslessness | Unmeasured | None) -> str:
@@ -130,7 +151,7 @@ def _is_untested(manifest: Manifest, arm: JoinedArm) -> bool:
 
 
 def _near_ties(manifest: Manifest, baseline: Losslessness | Unmeasured | None) -> str:
-    dtype = plain(manifest.models[0].dtype).removeprefix("torch.")
+    dtype = next((plain(one.dtype).removeprefix("torch.") for one in manifest.models), None)
     said = (
         "A near-tie is a token whose rival scored within the rounding noise of the target's own "
         "logits: plain batching would do the same."

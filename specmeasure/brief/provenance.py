@@ -1,12 +1,17 @@
 """What was run, where and with what; enough to repeat it."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import PurePath
 
 from specmeasure.brief.names import listed, plain, shortened
 from specmeasure.brief.numbers import byte_size, count
+from specmeasure.brief.servers import (
+    describe_engines,
+    describe_loads,
+    describe_server,
+    describe_setup,
+    own_servers,
+)
 from specmeasure.records.corpus import CorpusOptions, SourceFile
 from specmeasure.records.plan import Plan
 from specmeasure.records.replay import ReplayManifest
@@ -24,17 +29,20 @@ class Fact:
 
 
 def write_provenance(manifest: Manifest) -> tuple[Fact, ...]:
-    """Models, prompts, decoding, machine and software, a line each."""
+    """Models or servers, prompts, decoding, machine and software, a line each."""
+    decoding = _decoding(manifest.plan, manifest.corpus)
+    at = "" if manifest.plan.serving else ", concurrency 1"
     return (
         *_model_facts(manifest.models),
+        *_server_facts(manifest),
         Fact(label="Prompts", text=_prompts(manifest.corpus)),
-        Fact(label="Decoding", text=f"{_decoding(manifest.plan, manifest.corpus)}, concurrency 1"),
-        *_place_and_time(manifest.environment, manifest.started_at),
+        Fact(label="Decoding", text=f"{decoding}{at}"),
+        *_place_and_time(manifest.environment, manifest.started_at, machine=_role(manifest)),
     )
 
 
 def write_short_provenance(manifest: Manifest) -> tuple[Fact, ...]:
-    """Traffic, decoding, models and hardware in two lines, for one page."""
+    """Traffic, decoding, models or servers, and hardware in a few lines, for one page."""
     environment = manifest.environment
     machine = listed([*map(plain, environment.accelerators), plain(environment.cpu)])
     threads = count(environment.num_threads, "thread")
@@ -43,9 +51,15 @@ def write_short_provenance(manifest: Manifest) -> tuple[Fact, ...]:
         for one in manifest.models
     ]
     decoding = _decoding(manifest.plan, manifest.corpus)
+    prompts = Fact(label="Prompts", text=f"{_prompts(manifest.corpus)}; {decoding}")
+    if manifest.plan.serving is None:
+        return prompts, Fact(label="Models", text=f"{listed(models)}; {machine}, {threads}")
+    where = machine if manifest.plan.serving.is_managed else f"asked from {machine}"
+    servers = f"{describe_engines(manifest)}, {describe_setup(manifest.plan.serving)}; {where}"
     return (
-        Fact(label="Prompts", text=f"{_prompts(manifest.corpus)}; {decoding}"),
-        Fact(label="Models", text=f"{listed(models)}; {machine}, {threads}"),
+        prompts,
+        Fact(label="Servers", text=servers),
+        Fact(label="Load", text=describe_loads(manifest.plan.serving)),
     )
 
 
@@ -68,18 +82,26 @@ def write_replay_provenance(
 
 
 def _model_facts(models: Sequence[ModelFacts]) -> tuple[Fact, ...]:
-    """The target and its drafts, a line each."""
-    target, *drafts = models
-    return (
-        Fact(label="Target", text=_model(target)),
-        *(Fact(label="Draft", text=_model(draft)) for draft in drafts),
+    """The target and its drafts, a line each; none of a run on servers."""
+    labels = ("Target", *("Draft",) * len(models[1:]))[: len(models)]
+    return tuple(
+        Fact(label=label, text=_model(model)) for label, model in zip(labels, models, strict=True)
     )
 
 
-def command_line(argv: Sequence[str]) -> str:
-    """What was typed, quoted for a shell; where the program itself lies is left out."""
-    program = [PurePath(word).name for word in argv[:1]]
-    return plain(shlex.join([*program, *argv[1:]]))
+def _server_facts(manifest: Manifest) -> tuple[Fact, ...]:
+    """Every arm's server, how they were kept and loaded; none of a run in this process."""
+    serving = manifest.plan.serving
+    if serving is None:
+        return ()
+    return (
+        *(
+            Fact(label=f"Server of {plain(one.arm)}", text=describe_server(one))
+            for one in own_servers(manifest)
+        ),
+        Fact(label="Servers", text=describe_setup(serving)),
+        Fact(label="Load", text=describe_loads(serving)),
+    )
 
 
 def _model(model: ModelFacts) -> str:
@@ -101,9 +123,17 @@ def _prompts(corpus: CorpusFacts) -> str:
     )
 
 
-def _place_and_time(environment: Environment, started_at: str) -> tuple[Fact, ...]:
+def _role(manifest: Manifest) -> str:
+    """Of this machine: where servers are somebody else's, it only asked."""
+    serving = manifest.plan.serving
+    return "Machine" if serving is None or serving.is_managed else "Client"
+
+
+def _place_and_time(
+    environment: Environment, started_at: str, *, machine: str = "Machine"
+) -> tuple[Fact, ...]:
     return (
-        Fact(label="Machine", text=_machine(environment)),
+        Fact(label=machine, text=_machine(environment)),
         Fact(label="Software", text=_software(environment)),
         Fact(label="Started", text=plain(started_at)),
     )

@@ -8,6 +8,7 @@ from specmeasure.brief.comparison_tables import change_in_points, points
 from specmeasure.brief.evidence import levels
 from specmeasure.brief.names import listed, plain
 from specmeasure.brief.numbers import NOT_APPLICABLE, count, quantity, reason, speedup
+from specmeasure.brief.servers import write_transfers
 from specmeasure.brief.tables import Footnotes, Table
 from specmeasure.records.comparison import ArmChange, GateOutcome, Regression
 from specmeasure.records.estimates import Interval
@@ -22,6 +23,7 @@ class RegressionContent:
     headline: str
     arms: tuple[str, ...]  # what changed, a sentence each
     changes: Table
+    transfer: tuple[str, ...]  # to what the numbers do not
     evidence: tuple[str, ...]
     footnotes: tuple[str, ...]
     runs: tuple[RunNotes, ...]
@@ -39,6 +41,7 @@ def regression_content(
         headline=_headline(regression),
         arms=tuple(map(_sentence, regression.changes)),
         changes=_change_table(regression.changes, notes),
+        transfer=write_transfers(manifests),
         evidence=(
             *write_pairing(runs, manifests),
             _correction(regression.changes),

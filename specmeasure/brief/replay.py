@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from specmeasure.brief.headline import Headline, write_headline
 from specmeasure.brief.joined import JoinedArm, join_arms
 from specmeasure.brief.markdown import render_template
-from specmeasure.brief.names import plain
+from specmeasure.brief.names import command_line, plain
 from specmeasure.brief.numbers import rate, speedup
-from specmeasure.brief.provenance import Fact, command_line
+from specmeasure.brief.provenance import Fact
 from specmeasure.brief.replay_evidence import (
     write_costs_note,
     write_draft_costs,

@@ -41,9 +41,9 @@ def write_settings(
             engine=engine,
             language="python" if engine == "transformers" else "sh",
             code=code,
-            watch=_watch(engine, arm.method, costs) if isinstance(costs, Costs) else None,
+            watch=write_watch(engine, arm.method, costs) if isinstance(costs, Costs) else None,
         )
-        for engine, code in _code_by_engine(manifest, arm).items()
+        for engine, code in code_by_engine(manifest, arm).items()
         if code is not None
     )
 
@@ -65,18 +65,26 @@ def write_caveats(manifest: Manifest, arm: Arm) -> tuple[str, ...]:
             "This run used the embedded demo pair, which no engine can load by these names: the "
             "settings show the shape only."
         )
-    if len(manifest.corpus.samplings) > 1:
-        caveats.append(
-            f"Prompts were decoded with {count(len(manifest.corpus.samplings), 'sampling setting')}"
-            f"; shown is that of most: {_sampling(manifest)}."
-        )
-    return (*caveats, *_method_caveats(manifest, arm), *_sampling_caveats(manifest, arm))
+    return (
+        *caveats,
+        *mixture_caveats(manifest),
+        *method_caveats(manifest, arm),
+        *sampling_caveats(manifest, arm),
+    )
 
 
-def _method_caveats(manifest: Manifest, arm: Arm) -> list[str]:
+def mixture_caveats(manifest: Manifest) -> list[str]:
+    """Where prompts asked for settings of their own."""
+    if len(manifest.corpus.samplings) <= 1:
+        return []
+    settings = count(len(manifest.corpus.samplings), "sampling setting")
+    return [f"Prompts were decoded with {settings}; shown is that of most: {_sampling(manifest)}."]
+
+
+def method_caveats(manifest: Manifest, arm: Arm) -> list[str]:
     """Where an engine's method is not quite the one that was measured."""
-    code_by_engine = _code_by_engine(manifest, arm)
-    without = [engine for engine, code in code_by_engine.items() if code is None]
+    codes = code_by_engine(manifest, arm)
+    without = [engine for engine, code in codes.items() if code is None]
     if without:
         return [f"{listed(without)} have no {arm.method} drafting."]
     caveats = ["llama.cpp loads no safetensors: its GGUF names stand for the converted models."]
@@ -91,7 +99,7 @@ def _method_caveats(manifest: Manifest, arm: Arm) -> list[str]:
     return caveats
 
 
-def _sampling_caveats(manifest: Manifest, arm: Arm) -> list[str]:
+def sampling_caveats(manifest: Manifest, arm: Arm) -> list[str]:
     """Where an engine's sampling is not quite the one that was measured."""
     if _sampling(manifest).is_greedy:
         return []
@@ -110,7 +118,7 @@ def _sampling_caveats(manifest: Manifest, arm: Arm) -> list[str]:
             else "transformers draws its drafts where this run took the likeliest token, so expect "
             "other acceptance there; its output distribution is unaffected."
         )
-    if _draws_drafts(manifest, arm) and arm.method is Method.DRAFT_MODEL:
+    if draws_drafts(manifest, arm) and arm.method is Method.DRAFT_MODEL:
         caveats.append(
             "SGLang takes a draft model's likeliest token where this run drew it, so expect other "
             "acceptance there."
@@ -118,7 +126,7 @@ def _sampling_caveats(manifest: Manifest, arm: Arm) -> list[str]:
     return caveats
 
 
-def _watch(engine: str, method: Method, costs: Costs) -> str:
+def write_watch(engine: str, method: Method, costs: Costs) -> str:
     """When to turn it off, in PromQL.
 
     For n-gram lookup vLLM and llama.cpp count no drafts in passes that drafted nothing, so their
@@ -148,7 +156,7 @@ def _watch(engine: str, method: Method, costs: Costs) -> str:
     )
 
 
-def _code_by_engine(manifest: Manifest, arm: Arm) -> dict[str, str | None]:
+def code_by_engine(manifest: Manifest, arm: Arm) -> dict[str, str | None]:
     """What to paste; None where the engine has no such method."""
     return {
         "vLLM": _vllm(manifest, arm),
@@ -158,7 +166,8 @@ def _code_by_engine(manifest: Manifest, arm: Arm) -> dict[str, str | None]:
     }
 
 
-def _vllm(manifest: Manifest, arm: Arm) -> str | None:
+def vllm_config(manifest: Manifest, arm: Arm) -> dict[str, object] | None:
+    """Of vLLM's ``--speculative-config``; None where it has no such method."""
     if arm.method not in _VLLM_METHODS:
         return None
     fields = {
@@ -168,11 +177,17 @@ def _vllm(manifest: Manifest, arm: Arm) -> str | None:
         "prompt_lookup_max": arm.max_ngram,
         "prompt_lookup_min": arm.min_ngram,
         # vLLM drafts greedily unless told
-        "draft_sample_method": "probabilistic" if _draws_drafts(manifest, arm) else None,
+        "draft_sample_method": "probabilistic" if draws_drafts(manifest, arm) else None,
     }
-    config = {name: value for name, value in fields.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _vllm(manifest: Manifest, arm: Arm) -> str | None:
+    config = vllm_config(manifest, arm)
+    if config is None:
+        return None
     return (
-        f"vllm serve {_target(manifest)} --dtype {_dtype(manifest)} \\\n"
+        f"vllm serve {target_name(manifest)} --dtype {dtype_name(manifest)} \\\n"
         f"  --speculative-config {shlex.quote(json.dumps(config))}"
     )
 
@@ -196,8 +211,8 @@ def _sglang(manifest: Manifest, arm: Arm) -> str | None:
         case _:
             return None
     return (
-        f"python -m sglang.launch_server --model-path {_target(manifest)} "
-        f"--dtype {_dtype(manifest)} --enable-metrics \\\n  --speculative-algorithm {method}"
+        f"python -m sglang.launch_server --model-path {target_name(manifest)} "
+        f"--dtype {dtype_name(manifest)} --enable-metrics \\\n  --speculative-algorithm {method}"
     )
 
 
@@ -206,7 +221,7 @@ def _llamacpp(manifest: Manifest, arm: Arm) -> str | None:
     match arm:
         case Arm(draft=str()):
             # like vLLM, it drafts greedily unless told
-            sampled = " --spec-draft-sampling probabilistic" if _draws_drafts(manifest, arm) else ""
+            sampled = " --spec-draft-sampling probabilistic" if draws_drafts(manifest, arm) else ""
             return (
                 "llama-server -m target.gguf -md draft.gguf --metrics \\\n  --spec-type "
                 f"draft-simple --spec-draft-n-max {num_drafts} --spec-draft-n-min 1{sampled}"
@@ -234,7 +249,7 @@ def _transformers(manifest: Manifest, arm: Arm) -> str:
         drafter, assisted = "target", f"assistant_early_exit={arm.exit_layer}"
     else:
         drafter, assisted = "assistant", "assistant_model=assistant"
-        draft, dtype = json.dumps(arm.draft), json.dumps(_dtype(manifest))
+        draft, dtype = json.dumps(arm.draft), json.dumps(dtype_name(manifest))
         loading = [
             "from transformers import AutoModelForCausalLM",
             "",
@@ -251,11 +266,13 @@ def _transformers(manifest: Manifest, arm: Arm) -> str:
     )
 
 
-def _target(manifest: Manifest) -> str:
-    return shlex.quote(manifest.models[0].name)
+def target_name(manifest: Manifest) -> str:
+    """The target, quoted for a shell."""
+    loaded = [model.name for model in manifest.models[:1]]  # none by a run on servers
+    return shlex.quote(next(iter(loaded), manifest.plan.target))
 
 
-def _draws_drafts(manifest: Manifest, arm: Arm) -> bool:
+def draws_drafts(manifest: Manifest, arm: Arm) -> bool:
     """Whether this run drew its model's drafts by chance, as the target its tokens."""
     is_probabilistic = arm.draft_sampling is DraftSampling.PROBABILISTIC
     is_model = arm.method is not Method.NGRAM
@@ -268,8 +285,10 @@ def _sampling(manifest: Manifest) -> Sampling:
     return max(used, key=lambda pair: pair[1])[0]
 
 
-def _dtype(manifest: Manifest) -> str:
-    return plain(manifest.models[0].dtype).removeprefix("torch.")
+def dtype_name(manifest: Manifest) -> str:
+    """As engines call it: "auto" where servers were left to choose."""
+    loaded = [model.dtype for model in manifest.models[:1]]
+    return plain(next(iter(loaded), manifest.plan.options.dtype)).removeprefix("torch.")
 
 
 def _generate_arguments(sampling: Sampling) -> str:

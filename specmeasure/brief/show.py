@@ -7,6 +7,7 @@ from rich.text import Text
 
 from specmeasure.brief.names import plain, shortened
 from specmeasure.brief.numbers import NOT_APPLICABLE, count, duration
+from specmeasure.brief.servers import short_load
 from specmeasure.brief.walk import (
     Detokenise,
     answer_text,
@@ -16,7 +17,7 @@ from specmeasure.brief.walk import (
     sums,
     visible,
 )
-from specmeasure.records.trace import Trace, TrialRecord
+from specmeasure.records.trace import DraftCounts, Trace, TrialRecord
 
 _NAME_WIDTH = {"Prompt": 10, "Arm": 10}  # kept where a terminal is narrow
 
@@ -33,14 +34,15 @@ def trials_table(trace: Trace) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for name in ("Prompt", "Turn", "Rep", "Arm"):
+    has_loads = any(trial.key.load is not None for trial in trace.trials)
+    for name in ("Prompt", "Turn", "Rep", "Arm", *(["Load"] if has_loads else [])):
         table.add_column(name, overflow="fold", min_width=_NAME_WIDTH.get(name))
     for name in ("Tokens", "Blocks", "Kept", "TTFT", "Decode"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Finish", overflow="fold")
     table.add_column("Audit", no_wrap=True, min_width=10)
     for trial in trace.trials:
-        table.add_row(*(Text(cell) for cell in _trial_row(trial)))
+        table.add_row(*map(Text, _trial_row(trial, has_loads=has_loads)))
     return table
 
 
@@ -54,6 +56,8 @@ def trial_text(trial: TrialRecord, detokenise: Detokenise | None) -> RenderableT
     parts: list[RenderableType] = [_title(trial)]
     if trial.error is not None:
         return Group(*parts, Text(f"failed: {visible(trial.error)}", style="red"))
+    if trial.key.load is not None:
+        return Group(*parts, *_of_a_request(trial, detokenise or spell_ids))
     if all(block.emitted_ids is not None for block in trial.blocks):
         spell = detokenise or spell_ids
         parts += [answer_text(trial.blocks, spell), spelt_passes(trial, spell)]
@@ -78,15 +82,38 @@ def _of_chances(trial: TrialRecord) -> list[RenderableType]:
     return [Text(f"✗ by target / draft: what either gave the rejected draft. {rule}")]
 
 
-def _trial_row(trial: TrialRecord) -> tuple[str, ...]:
-    drafted = sum(block.num_draft_tokens for block in trial.blocks)
-    accepted = sum(block.num_accepted_tokens for block in trial.blocks)
+def _of_a_request(trial: TrialRecord, detokenise: Detokenise) -> list[RenderableType]:
+    """What a server's client knows of one answer: its text if kept, and what the server told."""
+    answer = (
+        Text("The text was not kept; record with --include-text to see it.")
+        if trial.token_ids is None
+        else Text(visible(detokenise(trial.token_ids)))
+    )
+    return [answer, *map(Text, _told(trial.counts))]
+
+
+def _told(counts: DraftCounts | None) -> list[str]:
+    if counts is None:
+        return ["The server told nothing of drafts for this request."]
+    drafts = count(counts.num_draft_tokens, "draft")
+    blocks = counts.num_drafted_blocks
+    within = "" if blocks is None else f" in {count(blocks, 'drafted block')}"
+    said = [f"By the server's count {count(counts.num_accepted_tokens)} of {drafts} kept{within}."]
+    if counts.steps is not None:
+        kept = ", ".join(f"{accepted}/{drafted}" for drafted, accepted in counts.steps)
+        said.append(f"Kept of drafted, block by block: {kept}.")
+    return said
+
+
+def _trial_row(trial: TrialRecord, *, has_loads: bool) -> tuple[str, ...]:
+    drafted, accepted = _drafted_and_accepted(trial)
     finish = trial.finish_reason.value if trial.finish_reason else NOT_APPLICABLE
     return (
         plain(trial.key.prompt_id),
         str(trial.key.turn + 1),
         str(trial.key.repeat),
         plain(trial.key.arm),
+        *([_load(trial)] if has_loads else []),
         NOT_APPLICABLE if trial.num_emitted_tokens is None else str(trial.num_emitted_tokens),
         str(len(trial.blocks)) if trial.blocks else NOT_APPLICABLE,
         f"{accepted}/{drafted}" if drafted else NOT_APPLICABLE,
@@ -95,6 +122,22 @@ def _trial_row(trial: TrialRecord) -> tuple[str, ...]:
         finish if trial.error is None else f"failed: {shortened(trial.error)}",
         _audit(trial),
     )
+
+
+def _drafted_and_accepted(trial: TrialRecord) -> tuple[int, int]:
+    """By the blocks, or else by the server's count."""
+    if trial.counts is not None:
+        return trial.counts.num_draft_tokens, trial.counts.num_accepted_tokens
+    drafted = sum(block.num_draft_tokens for block in trial.blocks)
+    return drafted, sum(block.num_accepted_tokens for block in trial.blocks)
+
+
+def _load(trial: TrialRecord) -> str:
+    """Requests at once, or a second."""
+    load = trial.key.load
+    if load is None:
+        return NOT_APPLICABLE
+    return short_load(load) if load.rate is None else f"{short_load(load)}/s"
 
 
 def _audit(trial: TrialRecord) -> str:
@@ -111,4 +154,5 @@ def _time(value_s: float | None) -> str:
 def _title(trial: TrialRecord) -> Text:
     key = trial.key
     place = f"prompt {plain(key.prompt_id)}, turn {key.turn + 1}, repeat {key.repeat}"
-    return Text(f"{place}, {plain(key.arm)}, category {plain(trial.category)}", style="bold")
+    arm = plain(key.arm) if key.load is None else f"{plain(key.arm)} at {key.load}"
+    return Text(f"{place}, {arm}, category {plain(trial.category)}", style="bold")

@@ -93,7 +93,7 @@ def speed_table(noise_floor: Estimate, arms: Sequence[JoinedArm], notes: Footnot
     again = (
         BASELINE_AGAIN.name,
         NOT_APPLICABLE,
-        count(noise_floor.num_clusters) if isinstance(noise_floor, Interval) else NOT_APPLICABLE,
+        _num_prompts(noise_floor),
         notes.cell(noise, noise_floor),
         *(NOT_APPLICABLE,) * 3,
     )
@@ -188,6 +188,13 @@ def memory(arm: ArmEstimates) -> str:
         return byte_size(arm.memory_bytes)
     sign = "" if arm.extra_memory_bytes < 0 else "+"
     return f"{sign}{byte_size(arm.extra_memory_bytes)}"
+
+
+def _num_prompts(estimate: Estimate) -> str:
+    """Prompts behind an interval; a dash where windows are."""
+    if isinstance(estimate, Interval) and estimate.cluster == "prompt":
+        return count(estimate.num_clusters)
+    return NOT_APPLICABLE
 
 
 def _mark(number: int) -> str:

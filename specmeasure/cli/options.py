@@ -7,6 +7,7 @@ import typer
 
 CORPUS, DECODING, MODELS = "Prompts", "Decoding", "Models"
 DECISION, RECORD = "Decision", "Recording"
+SERVERS = "Servers"
 
 
 def _option(name: str, *, help: str, panel: str, **bounds: float) -> Any:  # noqa: A002
@@ -279,6 +280,114 @@ Seed = Annotated[int, _option("--seed", help="Of samples and sampling.", panel=R
 IncludeText = Annotated[
     bool,
     _option("--include-text", help="Keep token ids in the trace, for show.", panel=RECORD),
+]
+
+Engine = Annotated[
+    str | None,
+    _option(
+        "--engine",
+        help="Measure on a server: vllm or llamacpp, started here; with --baseline-url the kind "
+        "of the running ones: vllm, llamacpp, sglang, trtllm or openai. Left out: in process.",
+        panel=SERVERS,
+    ),
+]
+Concurrency = Annotated[
+    str | None,
+    _option(
+        "--concurrency", help="Requests at once; several are several loads: 1,4,16.", panel=SERVERS
+    ),
+]
+Rate = Annotated[
+    str | None,
+    _option(
+        "--rate", help="Or requests per second, at random moments (Poisson): 0.5,2.", panel=SERVERS
+    ),
+]
+Windows = Annotated[
+    int,
+    _option(
+        "--windows",
+        min=1,
+        help="Groups of prompts in which arms take turns, at each load.",
+        panel=SERVERS,
+    ),
+]
+SloLimits = Annotated[
+    str | None,
+    _option(
+        "--slo",
+        help="Seconds that a user may wait, for goodput: ttft=0.5,tpot=0.05,e2e=10.",
+        panel=SERVERS,
+    ),
+]
+EngineArgs = Annotated[
+    list[str] | None,
+    _option("--engine-args", help="Added to every server's command line.", panel=SERVERS),
+]
+SpeculativeConfig = Annotated[
+    list[str] | None,
+    _option(
+        "--speculative-config",
+        help="vLLM's own JSON as an arm, e.g. for EAGLE; may be repeated.",
+        panel=SERVERS,
+    ),
+]
+VllmPython = Annotated[
+    str | None,
+    _option("--vllm-python", help="The interpreter that has vLLM. Default: this.", panel=SERVERS),
+]
+LlamaServer = Annotated[
+    str | None,
+    _option(
+        "--llama-server", help="llama.cpp's llama-server. Default: xllamacpp's.", panel=SERVERS
+    ),
+]
+KeepApart = Annotated[
+    bool,
+    _option(
+        "--keep-apart", help="One server at a time, where two do not fit in memory.", panel=SERVERS
+    ),
+]
+BaselineUrl = Annotated[
+    str | None,
+    _option("--baseline-url", help="A running server without speculation.", panel=SERVERS),
+]
+SpeculativeUrl = Annotated[
+    str | None,
+    _option(
+        "--speculative-url",
+        help="The same with speculation. Left out: the first one, set up anew before --resume.",
+        panel=SERVERS,
+    ),
+]
+ServedModel = Annotated[
+    str | None,
+    _option("--model", help="The name that running servers serve the model under.", panel=SERVERS),
+]
+ServedTokenizer = Annotated[
+    str | None,
+    _option(
+        "--tokenizer",
+        help="Folder or hub id: prompts are sent as its token ids. Default: a started server's "
+        "target; running ones get text.",
+        panel=SERVERS,
+    ),
+]
+StartTimeout = Annotated[
+    float,
+    _option("--start-timeout", min=1, help="Seconds a server may take to start.", panel=SERVERS),
+]
+RequestTimeout = Annotated[
+    float, _option("--request-timeout", min=1, help="Seconds for one answer.", panel=SERVERS)
+]
+AtConcurrency = Annotated[
+    int | None,
+    _option(
+        "--at-concurrency",
+        min=1,
+        help="The measured load that decides. Default: the highest.",
+        panel=DECISION,
+    ),
 ]
 
 PlanFile = Annotated[

@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 
 from specmeasure import api, demo
-from specmeasure.api.arms import arms_at, plan_candidates
+from specmeasure.api.arms import arms_at, between_baselines, plan_candidates
 from specmeasure.brief.console import summary_table
 from specmeasure.brief.pace import machine_notes
+from specmeasure.cli import serving
 from specmeasure.cli.progress import warn, watched
 from specmeasure.decide import override, read_policy
 from specmeasure.errors import ModelError, UnusablePlan, UnusablePolicy, UsageError
@@ -31,10 +32,20 @@ from specmeasure.records.plan import (
     TypicalAcceptance,
 )
 from specmeasure.records.request import Request
+from specmeasure.records.serving import Serving
 from specmeasure.records.trace import Trace
 
 EXIT_BY_VERDICT = {"GO": 0, "NO_GO": 10, "INCONCLUSIVE": 20}
-WITH_RESUME = {"resume", "prompts", "run_code", "check", "as_json", "quiet"}
+WITH_RESUME = {
+    "resume",
+    "prompts",
+    "run_code",
+    "check",
+    "as_json",
+    "quiet",
+    "baseline_url",
+    "speculative_url",
+}
 WITH_PLAN = {"plan", "until_decided", "out", "force", "run_code", "check", "as_json", "quiet"}
 GIB = 2**30
 PIPE_WIDTH = 110
@@ -62,20 +73,50 @@ def request(context: typer.Context, watchers: api.Watchers) -> Request:
     asked = context.params
     if not asked["prompts"]:
         raise UsageError("no prompts: name files, folders or - for stdin (or --resume a run).")
+    rules = [_lossy_rule(text) for text in asked["lossy"] or ()]
+    served = serving.serving(asked) if "engine" in asked else None
+    plan = (
+        plan_for(asked, watchers, lambda found: arms_at(found, _lengths(asked["k"]), rules))
+        if served is None
+        else _served_plan(context, served, watchers)
+    )
+    stated = policy(context, Policy())
+    if served is not None:
+        serving.refuse_unmeasured_load(served, stated)
     return Request(
-        plan=plan_for(
-            asked,
-            watchers,
-            lambda found: arms_at(
-                found, _lengths(asked["k"]), [_lossy_rule(text) for text in asked["lossy"] or ()]
-            ),
-        ),
+        plan=plan,
         sources=tuple(asked["prompts"]),
         options=replace(corpus_options(asked), limit=_limit(asked)),
-        policy=policy(context, Policy()),
+        policy=stated,
         until_decided=asked.get("until_decided", False),
         argv=tuple(sys.argv),
     )
+
+
+def _served_plan(context: typer.Context, served: Serving, watchers: api.Watchers) -> Plan:
+    """The plan of a run on servers."""
+    asked = context.params
+    for name in ("early_exit", "lossy", "until_decided"):
+        if asked[name]:
+            raise UsageError(f"--{name.replace('_', '-')} is for runs in process, not for servers.")
+    lengths = _lengths(asked["k"])
+    if served.is_managed:
+        configured = serving.served_arms(asked, lengths)
+        plan = plan_for(
+            asked,
+            watchers,
+            lambda found: between_baselines(
+                [*(arm.at(length) for arm in found for length in lengths), *configured]
+            ),
+            is_enough=bool(configured),
+        )
+    else:
+        if "k" not in given_names(context):
+            lengths = [api.told_length(served)]
+        arms = between_baselines(serving.served_arms(asked, lengths))
+        name = served.model or served.tokenizer or "served model"
+        plan = plan_for({**asked, "target": name}, watchers, lambda _: arms, is_enough=True)
+    return replace(plan, serving=serving.with_own_tokenizer(served, plan.target))
 
 
 def _planned(context: typer.Context) -> Request:
@@ -121,25 +162,34 @@ def resume(context: typer.Context) -> tuple[Path, Trace]:
         return folder, api.resume(
             folder,
             context.params["prompts"] or (),
+            endpoints=serving.endpoints(context.params),
             run_code=context.params["run_code"],
             watchers=watchers,
         )
 
 
 def refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None:
-    given = {
-        name
-        for name in context.params
-        if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
-    }
-    if given - allowed:
-        names = ", ".join("--" + name.replace("_", "-") for name in sorted(given - allowed))
+    rest = given_names(context) - allowed
+    if rest:
+        names = ", ".join("--" + name.replace("_", "-") for name in sorted(rest))
         taken = {"--plan": "the file", "--resume": "the run"}.get(flag, "the runs")
         raise UsageError(f"{flag} takes its settings from {taken}; leave out {names}.")
 
 
+def given_names(context: typer.Context) -> set[str]:
+    """The parameters that were typed."""
+    return {
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
+    }
+
+
 def conclude(context: typer.Context, folder: Path, trace: Trace, *, policy: Policy | None) -> None:
     """Estimate, decide, write the brief, print the result; exit by the verdict with --check."""
+    if not trace.sealed and serving.is_half_done(trace):
+        warn(serving.way_on(trace, folder))
+        return
     report = api.conclude(trace, policy=policy)
     for note in machine_notes(report.estimates, report.decision.policy):
         warn(note)
@@ -181,6 +231,7 @@ def policy(context: typer.Context, stated: Policy) -> Policy:
         "max_divergent_trials": asked.get("max_divergent"),
         "max_noise": asked.get("max_noise"),
         "max_failed_share": asked.get("max_failed_share"),
+        "at_concurrency": asked.get("at_concurrency"),
     }
     return override(stated, flags, "flags")
 
@@ -197,6 +248,7 @@ def plan_for(
     arms: Callable[[Sequence[Arm]], tuple[Arm, ...]],
     *,
     most: int = 1,
+    is_enough: bool = False,
 ) -> Plan:
     """The plan that options ask for.
 
@@ -205,13 +257,14 @@ def plan_for(
         watchers: told where the embedded pair stands in.
         arms: what is made of the candidates.
         most: drafts that candidates are looked at with.
+        is_enough: whether there is something to measure without candidates.
     """
     target, drafts = asked["target"], asked["draft"] or []
     layers = asked["early_exit"] or []
     if target is None:
         target, drafts = demo.TARGET, drafts or [demo.DRAFT]
         watchers.stage("no --target: using the embedded pair")
-    if not drafts and not asked["ngram"] and not layers:
+    if not drafts and not asked["ngram"] and not layers and not is_enough:
         raise UsageError(
             "nothing to measure against the baseline: name a --draft, --ngram or --early-exit."
         )

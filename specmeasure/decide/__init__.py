@@ -6,6 +6,15 @@ picking the best arm does not spend the confidence twice.
 """
 
 from specmeasure.decide.policies import override, read_policy
+from specmeasure.decide.under_load import decide_under_load
 from specmeasure.decide.verdicts import RANK, decide, judge_output, screen
 
-__all__ = ["RANK", "decide", "judge_output", "override", "read_policy", "screen"]
+__all__ = [
+    "RANK",
+    "decide",
+    "decide_under_load",
+    "judge_output",
+    "override",
+    "read_policy",
+    "screen",
+]

@@ -35,4 +35,6 @@ def override(policy: Policy, values: dict[str, Any], source: str) -> Policy:
             raise UnusablePolicy(f"{source}: {name} is {value!r}; it takes a number from 0.")
         if isinstance(value, float) and "float" not in str(known[name]):
             raise UnusablePolicy(f"{source}: {name} is {value!r}; it takes a whole number.")
+        if name == "at_concurrency" and value < 1:
+            raise UnusablePolicy(f"{source}: {name} is {value!r}; it takes a whole number from 1.")
     return replace(policy, **{name: value for name, value in values.items() if value is not None})

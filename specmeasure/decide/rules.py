@@ -9,13 +9,15 @@ from specmeasure.records.estimates import (
     Interval,
     SliceEstimates,
 )
+from specmeasure.records.serving import Load
 
 GIB = 2**30
 
 
-def fast_enough(arm: ArmEstimates, policy: Policy) -> RuleFinding:
+def fast_enough(arm: ArmEstimates, policy: Policy, load: Load | None = None) -> RuleFinding:
+    under = f" at {load}" if load else ""
     return at_least(
-        f"decode speedup ≥ {policy.min_decode_speedup:.2f} at the lower bound",
+        f"decode speedup{under} ≥ {policy.min_decode_speedup:.2f} at the lower bound",
         arm.decode_speedup_corrected,
         policy.min_decode_speedup,
     )

@@ -32,20 +32,20 @@ from specmeasure.records.estimates import (
     Interval,
 )
 from specmeasure.records.prediction import Predictions
+from specmeasure.records.serving import Load
 
 RANK = {Verdict.GO: 0, Verdict.INCONCLUSIVE: 1, Verdict.NO_GO: 2}
 
 
-def decide(estimates: Estimates, policy: Policy) -> Decision:
-    """Apply the policy to every arm and recommend one.
+def decide(estimates: Estimates, policy: Policy, load: Load | None = None) -> Decision:
+    """Apply the policy to every arm and recommend one; ``load`` is what a server was under.
 
     Raises:
         InsufficientEvidence: no speculative arm was measured.
     """
     if not estimates.arms:
         raise InsufficientEvidence("there is nothing to decide: no speculative arm was measured.")
-    noise = quiet_machine(estimates, policy)
-    judged = [(arm, _judge(arm, estimates.baseline, noise, policy)) for arm in estimates.arms]
+    judged = [(arm, _judge(arm, estimates, policy, load)) for arm in estimates.arms]
     judged.sort(key=lambda pair: (RANK[pair[1].verdict], -_speed(pair[0])))
     best = judged[0][1]
     return Decision(
@@ -53,6 +53,7 @@ def decide(estimates: Estimates, policy: Policy) -> Decision:
         arm=best.arm,
         policy=policy,
         arms=tuple(decision for _, decision in judged),
+        load=load,
     )
 
 
@@ -102,16 +103,16 @@ def judge_output(
 
 
 def _judge(
-    arm: ArmEstimates, baseline: ArmEstimates, noise: RuleFinding, policy: Policy
+    arm: ArmEstimates, estimates: Estimates, policy: Policy, load: Load | None
 ) -> ArmDecision:
     findings = (
-        fast_enough(arm, policy),
+        fast_enough(arm, policy, load),
         no_slow_slice(arm, policy),
-        *faithful(arm, baseline, policy),
+        *faithful(arm, estimates.baseline, policy),
         *([fits(arm, policy.max_memory_bytes)] if policy.max_memory_bytes is not None else []),
         enough_prompts(arm, policy),
         mostly_answered(arm, policy),
-        noise,
+        quiet_machine(estimates, policy),
     )
     verdict = verdict_of(findings)
     return ArmDecision(
@@ -143,9 +144,10 @@ def _num_prompts_to_settle(speedup: Estimate | None, policy: Policy) -> int | No
     """Prompts at which the interval would clear the threshold, if the estimate stays.
 
     Formula: n · (half width towards the threshold / distance to it)², widths shrinking as 1/√n.
-    None where the estimate sits on the threshold or the speed rule is not what is open.
+    None where the estimate sits on the threshold or the speed rule is not what is open, and under
+    load, where windows would have to be more and not prompts.
     """
-    if not isinstance(speedup, Interval):
+    if not isinstance(speedup, Interval) or speedup.cluster != "prompt":
         return None
     distance = speedup.value - policy.min_decode_speedup
     half_width = speedup.value - speedup.low if distance > 0 else speedup.high - speedup.value

@@ -25,6 +25,7 @@ from specmeasure.engines.models import (
     smallest_context,
     weight_bytes,
 )
+from specmeasure.engines.rendering import NO_TEMPLATE
 from specmeasure.errors import OutOfMemory
 from specmeasure.proposers.draft_model import DraftModelProposer
 from specmeasure.proposers.ngram import NgramProposer
@@ -228,9 +229,7 @@ def set_up_warnings(chat: ChatTokenizer, ends: frozenset[int], plan: Plan) -> tu
     """What a reader of the brief should know of tokenizer and target."""
     warnings = []
     if not chat.has_chat_template:
-        warnings.append(
-            "The target's tokenizer has no chat template: messages of chats are joined by newlines."
-        )
+        warnings.append(NO_TEMPLATE)
     if not ends and not plan.ignore_eos:
         warnings.append("The target names no end-of-sequence token: only the budget ends it.")
     return tuple(warnings)

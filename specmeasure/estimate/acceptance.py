@@ -1,4 +1,4 @@
-"""Acceptance from blocks: rates, lengths, and the curve by draft position.
+"""Acceptance from counts over blocks: rates, lengths, and the curve by draft position.
 
 Positions have their own denominators, because K varies and blocks cut by EOS say nothing of the
 drafts behind it. The module knows nothing of time.
@@ -90,7 +90,12 @@ def mean_acceptance_length(counts: AcceptanceCounts, intervals: Intervals) -> Es
 
     Formula: τ = 1 + Σ num_accepted_tokens / number of drafted blocks
     """
-    per_block = intervals.ratio(counts.num_accepted, counts.num_drafted_blocks)
+    return length(counts.num_accepted, counts.num_drafted_blocks, intervals)
+
+
+def length(num_accepted: Floats, num_drafted_blocks: Floats, intervals: Intervals) -> Estimate:
+    """The same from sums by cluster, [n] each."""
+    per_block = intervals.ratio(num_accepted, num_drafted_blocks)
     if isinstance(per_block, Unmeasured):
         return per_block
     return replace(
@@ -110,10 +115,12 @@ def tokens_per_target_pass(counts: AcceptanceCounts, intervals: Intervals) -> Es
 
 def conditional_acceptance(counts: AcceptanceCounts, intervals: Intervals) -> list[Estimate]:
     """Of the blocks that kept i drafts and had one more, the share that kept it, by i."""
-    return [
-        intervals.rate(counts.num_kept[:, i], counts.num_reached[:, i])
-        for i in range(counts.num_reached.shape[1])
-    ]
+    return conditional_curve(counts.num_kept, counts.num_reached, intervals)
+
+
+def conditional_curve(kept: Floats, reached: Floats, intervals: Intervals) -> list[Estimate]:
+    """The same from sums by cluster, [n, K] each."""
+    return [intervals.rate(kept[:, i], reached[:, i]) for i in range(reached.shape[1])]
 
 
 def acceptance_survival(counts: AcceptanceCounts, intervals: Intervals) -> list[Estimate]:
@@ -122,14 +129,17 @@ def acceptance_survival(counts: AcceptanceCounts, intervals: Intervals) -> list[
     Formula: Π over j ≤ i of conditional_acceptance[j] (Kaplan and Meier 1958: blocks cut by EOS,
     or given fewer drafts by the budget, are right-censored). Σ survival = τ − 1 where none is.
     """
+    return survival_curve(counts.num_kept, counts.num_reached, intervals)
+
+
+def survival_curve(kept: Floats, reached: Floats, intervals: Intervals) -> list[Estimate]:
+    """The same from sums by cluster, [n, K] each."""
     curve: list[Estimate] = []
-    for i in range(counts.num_reached.shape[1]):
-        if not counts.num_reached[:, i].any():
+    for i in range(reached.shape[1]):
+        if not reached[:, i].any():
             curve.append(Unmeasured(reason=f"no block had a judged draft {i + 1}"))
             continue
-        pairs = [
-            column[:, j] for j in range(i + 1) for column in (counts.num_kept, counts.num_reached)
-        ]
+        pairs = [column[:, j] for j in range(i + 1) for column in (kept, reached)]
         curve.append(intervals.hedged(intervals.smooth(_product_of_ratios, *pairs)))
     return curve
 
@@ -143,6 +153,11 @@ def _product_of_ratios(*pairs: Floats) -> Floats:
 
 def refuse_uneven_sums(trial: TrialRecord) -> None:
     """Emitted = accepted + passes, less the cut ones; and what the trial says it emitted."""
+    if trial.key.load is not None:
+        raise InsufficientEvidence(
+            f"trial {trial.key}: a server answered it, and it has no blocks of its own; only runs "
+            "in process can be looked at block by block."
+        )
     emitted = sum(map(_EMITTED, trial.blocks))
     if emitted != trial.num_emitted_tokens:
         raise InsufficientEvidence(

@@ -1,13 +1,14 @@
-"""Confidence intervals over prompts.
+"""Confidence intervals over prompts, or over windows of prompts sent together to a server.
 
-A prompt (conversation) is the unit: it is left out or resampled whole, with everything every arm
-did on it. Smooth functions of sums (ratios, products of ratios) take Student's t on the jackknife's
-standard error, with two corrections for traffic in which few answers are most of the tokens:
-degrees of freedom count effective prompts (Kish 1965), and the bound on the side where skewness
-makes the studentised estimate's tail long is moved out (Hall 1992). On simulated workloads with
-heavy-tailed lengths nominal 95 % covers 94-97 % from 20 prompts and errs towards wide below that
-(docs/calibration.md); without the corrections 91-94 % at 20 and 50 prompts. Medians take the
-percentile bootstrap, shares of prompts Wilson's interval.
+A prompt (conversation) is the unit, or under load, where requests share the machine, a window: it
+is left out or resampled whole, with everything every arm did on it. Smooth functions of sums
+(ratios, products of ratios) take Student's t on the jackknife's standard error, with two
+corrections for traffic in which few answers are most of the tokens: degrees of freedom count
+effective prompts (Kish 1965), and the bound on the side where skewness makes the studentised
+estimate's tail long is moved out (Hall 1992). On simulated workloads with heavy-tailed lengths
+nominal 95 % covers 94-97 % from 20 prompts and errs towards wide below that (docs/calibration.md);
+without the corrections 91-94 % at 20 and 50 prompts. Medians take the percentile bootstrap, shares
+of prompts Wilson's interval.
 """
 
 import math
@@ -119,7 +120,7 @@ class Intervals:
         """
         num_prompts = len(arrays[0])
         if num_prompts < MIN_PROMPTS:
-            return too_few(num_prompts)
+            return too_few(num_prompts, self.cluster)
         left_out = statistic(*map(_sums_without_each, arrays))
         influences = left_out.mean() - left_out
         squares = float(np.square(influences).sum())
@@ -164,7 +165,7 @@ class Intervals:
     def median(self, values: Floats) -> Estimate:
         """The median over prompts: percentile bootstrap (Efron 1979)."""
         if len(values) < MIN_PROMPTS:
-            return too_few(len(values))
+            return too_few(len(values), self.cluster)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # equal values: the interval has no width
             found = stats.bootstrap(
@@ -183,7 +184,7 @@ class Intervals:
     def share(self, flags: NDArray[np.bool_]) -> Estimate:
         """The share of prompts for which something holds (Wilson 1927)."""
         if len(flags) < MIN_PROMPTS:
-            return too_few(len(flags))
+            return too_few(len(flags), self.cluster)
         test = stats.binomtest(int(flags.sum()), len(flags))
         bounds = test.proportion_ci(confidence_level=self.level, method="wilson")
         return self._interval(float(flags.mean()), bounds.low, bounds.high, len(flags))
@@ -242,7 +243,7 @@ def _reached(distance: float, skewness: float) -> float:
     return max(0.0, min(distance, transformed))
 
 
-def too_few(num_prompts: int) -> Unmeasured:
+def too_few(num_clusters: int, cluster: str = "prompt") -> Unmeasured:
     return Unmeasured(
-        reason=f"not enough prompts: an interval needs {MIN_PROMPTS}, this has {num_prompts}"
+        reason=f"not enough {cluster}s: an interval needs {MIN_PROMPTS}, this has {num_clusters}"
     )

@@ -1,29 +1,33 @@
-"""Wall-clock times, paired by prompt: speedups, TTFT, TPOT, and where the time goes."""
+"""Wall-clock times, paired by cluster: speedups, TTFT, TPOT, and where the time goes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from specmeasure.estimate.intervals import Floats, Intervals, Spread
+from specmeasure.estimate.quantiles import quantile
 from specmeasure.records.estimates import Costs, Estimate, Unmeasured
 from specmeasure.records.trace import TrialRecord
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """One arm's times per prompt, [n] each."""
+    """One arm's times per cluster, [n] each."""
 
     decode_s: Floats
     num_decoded: Floats  # tokens after each trial's first
     total_s: Floats  # TTFT + decode
     num_emitted: Floats
-    ttft_s: Floats  # mean over the prompt's trials
+    ttft_s: Floats  # mean over the cluster's trials
 
 
-def times(trials_by_prompt: Sequence[Sequence[TrialRecord]]) -> Times:
-    """Sum up one arm's trials prompt by prompt; none of them failed."""
+def times(rows_of_trials: Sequence[Sequence[TrialRecord]]) -> Times:
+    """Sum up one arm's trials cluster by cluster; none of them failed."""
     rows = np.array(
         [
             [
@@ -33,7 +37,7 @@ def times(trials_by_prompt: Sequence[Sequence[TrialRecord]]) -> Times:
                 sum(trial.num_emitted_tokens or 0 for trial in trials),
                 sum(trial.ttft_s or 0.0 for trial in trials) / len(trials),
             ]
-            for trials in trials_by_prompt
+            for trials in rows_of_trials
         ]
     ).reshape(-1, 5)
     return Times(
@@ -70,9 +74,17 @@ def end_to_end_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Est
     return intervals.around(found) if isinstance(found, Spread) else found
 
 
-def median_prompt_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Estimate:
-    """The middle prompt's decode speedup."""
-    return intervals.median(_speedup_by_prompt(baseline, arm))
+def median_prompt_speedup(
+    baseline: Times,
+    arm: Times,
+    intervals: Intervals,
+    windows: Ints | None = None,  # [n] the window of each prompt; None: each stands alone
+) -> Estimate:
+    """The middle prompt's decode speedup, of times by prompt."""
+    speedups = _speedup_by_prompt(baseline, arm)
+    if windows is None:
+        return intervals.median(speedups)
+    return quantile(speedups, windows[_both_decoded(baseline, arm)], 0.5, intervals)
 
 
 def prompt_speedups(baseline: Times, arm: Times) -> tuple[float, ...]:
@@ -80,9 +92,22 @@ def prompt_speedups(baseline: Times, arm: Times) -> tuple[float, ...]:
     return tuple(map(float, np.sort(_speedup_by_prompt(baseline, arm))))
 
 
-def share_slower(baseline: Times, arm: Times, intervals: Intervals) -> Estimate:
-    """The share of prompts that decode slower with the arm."""
-    return intervals.share(_speedup_by_prompt(baseline, arm) < 1)
+def share_slower(
+    baseline: Times,
+    arm: Times,
+    intervals: Intervals,
+    windows: Ints | None = None,  # [n] the window of each prompt; None: each stands alone
+) -> Estimate:
+    """The share of prompts that decode slower with the arm, of times by prompt."""
+    is_slower = _speedup_by_prompt(baseline, arm) < 1
+    if windows is None:
+        return intervals.share(is_slower)
+    own = windows[_both_decoded(baseline, arm)]
+    slower, all_own = (
+        np.asarray(np.bincount(own, weights=weights), dtype=np.float64)
+        for weights in (is_slower, np.ones(len(own)))
+    )
+    return intervals.rate(slower, all_own)
 
 
 def tpot(arm: Times, intervals: Intervals) -> Estimate:
@@ -95,6 +120,8 @@ def costs(baseline: Sequence[TrialRecord], arm: Sequence[TrialRecord]) -> Costs 
 
     Formula: break-even = v + c · drafts per pass + o; speedup = tokens per pass / break-even.
     """
+    if any(trial.key.load is not None for trial in arm):
+        return Unmeasured(reason="a server does not time its passes")
     base = _PassTotals.of(baseline)
     spent = _PassTotals.of(arm)
     if not base.num_tokens or not spent.num_passes:
@@ -154,8 +181,12 @@ def _seconds_per_token_ratio(
 
 
 def _speedup_by_prompt(baseline: Times, arm: Times) -> Floats:
-    counted = (baseline.num_decoded > 0) & (arm.num_decoded > 0)
+    counted = _both_decoded(baseline, arm)
     return np.asarray(
         (baseline.decode_s[counted] / baseline.num_decoded[counted])
         / (arm.decode_s[counted] / arm.num_decoded[counted])
     )
+
+
+def _both_decoded(baseline: Times, arm: Times) -> NDArray[np.bool_]:
+    return (baseline.num_decoded > 0) & (arm.num_decoded > 0)

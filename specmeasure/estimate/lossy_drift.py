@@ -10,21 +10,21 @@ import numpy as np
 
 from specmeasure.estimate.drift import is_near_tie
 from specmeasure.estimate.intervals import Floats, Intervals, Spread
-from specmeasure.estimate.pairing import by_prompt
+from specmeasure.estimate.pairing import by_cluster
 from specmeasure.records.estimates import Drift, Estimate, Unmeasured
 from specmeasure.records.trace import Audit, SampledAudit, TrialRecord
 
 
 def lossy_drift(trials: Sequence[TrialRecord], intervals: Intervals) -> Drift | Unmeasured:
-    """The drift of one arm's audited trials, prompts as clusters.
+    """The drift of one arm's audited trials, over prompts or windows.
 
     Where some answers are greedy and some sampled, the greedy ones alone: their gaps are exact,
     a sampled token's surprise says something on average only.
     """
-    greedy = by_prompt([trial for trial in trials if trial.audit is not None])
+    greedy = by_cluster([trial for trial in trials if trial.audit is not None])
     if greedy:
         return _greedy_drift([[t.audit for t in row if t.audit] for row in greedy], intervals)
-    sampled = by_prompt([trial for trial in trials if trial.sampled_audit is not None])
+    sampled = by_cluster([trial for trial in trials if trial.sampled_audit is not None])
     if sampled:
         return _sampled_drift(
             [[t.sampled_audit for t in row if t.sampled_audit] for row in sampled], intervals

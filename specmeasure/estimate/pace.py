@@ -5,6 +5,7 @@ Here a pass counts as the arm's own median pass with as many drafts, and what a 
 costs is taken out. What is left is the machine, and what this trial alone met.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmeasure.estimate.intervals import Floats
+from specmeasure.estimate.latency import times
+from specmeasure.estimate.pairing import Cluster, cluster_of
 from specmeasure.records.trace import TrialRecord
 
 Ints = NDArray[np.int64]
@@ -19,10 +22,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paces:
-    """Trials in the order of recording."""
+    """Trials, or windows, in the order of recording."""
 
     log_pace: Floats  # [T] 0 is the arm's median
-    cycle: Ints  # [T] from 0: the prompt's turn in one repeat
+    cycle: Ints  # [T] from 0: the prompt's turn in one repeat, or the group of the window
     arm: Ints  # [T]
 
 
@@ -45,6 +48,26 @@ def trial_paces(trials: Sequence[TrialRecord]) -> Paces:
     keys = [trial.key for trial in trials]
     cycle = _numbered([(key.prompt_id, key.turn, key.repeat) for key in keys])
     return Paces(log_pace=log_pace, cycle=cycle, arm=arm)
+
+
+def window_paces(trials: Sequence[TrialRecord]) -> Paces:
+    """The paces of windows of requests that decoded for some time, one for each arm and group.
+
+    Formula: log(Σ decode seconds / Σ tokens after the first) − the median of it over windows of
+    the same arm and load.
+    """
+    rows: defaultdict[tuple[str, Cluster], list[TrialRecord]] = defaultdict(list)
+    for trial in trials:
+        rows[trial.key.arm, cluster_of(trial)].append(trial)
+    spent = times(list(rows.values()))
+    log_pace = np.log(spent.decode_s / spent.num_decoded)
+    kind = _numbered([(arm, row[0].key.load) for (arm, _), row in rows.items()])
+    log_pace -= group_medians(log_pace, kind)[kind]
+    return Paces(
+        log_pace=log_pace,
+        cycle=_numbered([cluster for _, cluster in rows]),
+        arm=_numbered([arm for arm, _ in rows]),
+    )
 
 
 def group_medians(values: Floats, group: Ints) -> Floats:

@@ -1,15 +1,23 @@
-"""Trials of an arm beside the baseline's on the same contexts, prompt by prompt."""
+"""Trials of an arm beside the baseline's on the same contexts, cluster by cluster.
+
+A cluster is what is independent of the rest: a prompt, or on a server the group of prompts that
+were sent together.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from specmeasure.records.plan import TrialKey
+from specmeasure.records.serving import Load
 from specmeasure.records.trace import TrialRecord
+
+Cluster = str | tuple[Load | None, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The trials of each prompt, [prompts][trials]; both sides hold the same contexts."""
+    """The trials of each cluster, [clusters][trials]; both sides hold the same contexts."""
 
     baseline: list[list[TrialRecord]]
     arm: list[list[TrialRecord]]
@@ -17,7 +25,7 @@ class Pairs:
     def split(self, name_of: Callable[[TrialRecord], str | None]) -> dict[str, "Pairs"]:
         """The pairs by what their arm's trial is called; those without a name are left out.
 
-        A prompt stands in every part that one of its trials belongs to, with those trials alone.
+        A cluster stands in every part that one of its trials belongs to, with those trials alone.
         """
         parts: dict[str, Pairs] = {}
         for row in zip(self.baseline, self.arm, strict=True):
@@ -32,22 +40,44 @@ class Pairs:
                 part.arm.append([arm for _, arm in own])
         return parts
 
+    def by_prompt(self) -> "Pairs":
+        """The same trials, prompt by prompt."""
+        rows: dict[str, list[tuple[TrialRecord, TrialRecord]]] = defaultdict(list)
+        for row in zip(self.baseline, self.arm, strict=True):
+            for base, arm in zip(*row, strict=True):
+                rows[arm.key.prompt_id].append((base, arm))
+        return Pairs(
+            [[base for base, _ in row] for row in rows.values()],
+            [[arm for _, arm in row] for row in rows.values()],
+        )
+
+    @property
+    def num_prompts(self) -> int:
+        return len({trial.key.prompt_id for row in self.arm for trial in row})
+
 
 def pair_trials(baseline: Sequence[TrialRecord], trials: Sequence[TrialRecord]) -> Pairs:
     """Keep contexts that both answered."""
-    base = {_context(trial): trial for trial in baseline if not trial.failed}
-    both = [trial for trial in trials if not trial.failed and _context(trial) in base]
-    rows = by_prompt(both)
-    return Pairs([[base[_context(trial)] for trial in row] for row in rows], rows)
+    base = {_context(trial.key): trial for trial in baseline if not trial.failed}
+    both = [trial for trial in trials if not trial.failed and _context(trial.key) in base]
+    rows = by_cluster(both)
+    return Pairs([[base[_context(trial.key)] for trial in row] for row in rows], rows)
 
 
-def by_prompt(trials: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
-    """Trials of each prompt together, prompts in the order of their first trials."""
-    rows: dict[str, list[TrialRecord]] = defaultdict(list)
+def by_cluster(trials: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
+    """Trials of each cluster together, clusters in the order of their first trials."""
+    rows: dict[Cluster, list[TrialRecord]] = defaultdict(list)
     for trial in trials:
-        rows[trial.key.prompt_id].append(trial)
+        rows[cluster_of(trial)].append(trial)
     return list(rows.values())
 
 
-def _context(trial: TrialRecord) -> tuple[str, int, int]:
-    return trial.key.prompt_id, trial.key.turn, trial.key.repeat
+def cluster_of(trial: TrialRecord) -> Cluster:
+    """The prompt, or on a server the group at one load."""
+    if trial.group is None:
+        return trial.key.prompt_id
+    return trial.key.load, trial.group
+
+
+def _context(key: TrialKey) -> tuple[str, int, int, Load | None]:
+    return key.prompt_id, key.turn, key.repeat, key.load

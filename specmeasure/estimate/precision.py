@@ -40,9 +40,14 @@ def pilot_spread(trace: Trace) -> PromptSpread:
     token, between² = Var(mean of u over repeats) − within²/r.
 
     Raises:
-        InsufficientEvidence: fewer than six prompts were answered by both.
+        InsufficientEvidence: fewer than six prompts were answered by both, or on a server.
     """
     plan = trace.manifest.plan
+    if plan.serving is not None:
+        raise InsufficientEvidence(
+            "the pilot ran on a server, where windows are independent and prompts are not; plan "
+            "with a pilot in process."
+        )
     by_arm = {
         arm.name: [trial for trial in trace.trials if trial.key.arm == arm.name]
         for arm in plan.arms

@@ -1,6 +1,7 @@
-"""What a user waits: quantiles over requests, with intervals over prompts.
+"""What a user waits: quantiles over requests, with intervals over clusters.
 
-A request is one trial, a prompt the cluster of its turns and repeats. Intervals are those of order
+A request is one trial; its cluster is the prompt with its turns and repeats, or the window that a
+server was asked in. Intervals are those of order
 statistics, taken at ranks of as many independent requests as the clusters are worth.
 """
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from specmeasure.estimate.intervals import MIN_PROMPTS, Floats, Intervals, too_few
+from specmeasure.estimate.pairing import Cluster, cluster_of
 from specmeasure.records.estimates import Estimate, Interval, Quantiles, Unmeasured
 from specmeasure.records.trace import TrialRecord
 
@@ -20,12 +22,12 @@ MARGIN = 1.5  # times the requests needed, where clusters make their worth an es
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestTimes:
-    """An arm's answered requests, with the number of the prompt that each belongs to."""
+    """An arm's answered requests, with the number of the cluster that each belongs to."""
 
     ttft_s: Floats  # [R]
     end_to_end_s: Floats  # [R] first token and decoding
     tpot_s: Floats  # [R] decode seconds / (tokens − 1); NaN: an answer of one token has none
-    prompt: NDArray[np.int64]  # [R]
+    cluster: NDArray[np.int64]  # [R]
 
 
 def request_times(trials: Sequence[TrialRecord]) -> RequestTimes:
@@ -34,31 +36,31 @@ def request_times(trials: Sequence[TrialRecord]) -> RequestTimes:
     ttft_s = np.array([trial.ttft_s or 0.0 for trial in answered])
     decode_s = np.array([trial.decode_s or 0.0 for trial in answered])
     later = np.array([(trial.num_emitted_tokens or 0) - 1 for trial in answered], dtype=float)
-    numbers: dict[str, int] = {}
+    numbers: dict[Cluster, int] = {}
     return RequestTimes(
         ttft_s=ttft_s,
         end_to_end_s=ttft_s + decode_s,
         tpot_s=np.divide(decode_s, later, out=np.full(len(later), np.nan), where=later > 0),
-        prompt=np.array(
-            [numbers.setdefault(trial.key.prompt_id, len(numbers)) for trial in answered],
+        cluster=np.array(
+            [numbers.setdefault(cluster_of(trial), len(numbers)) for trial in answered],
             dtype=np.int64,
         ),
     )
 
 
-def quantiles(seconds: Floats, prompt: NDArray[np.int64], intervals: Intervals) -> Quantiles:
+def quantiles(seconds: Floats, cluster: NDArray[np.int64], intervals: Intervals) -> Quantiles:
     """The 50th, 95th and 99th percentile of these requests [R]; NaN are left out."""
     known = ~np.isnan(seconds)
-    seconds, prompt = seconds[known], prompt[known]
+    seconds, cluster = seconds[known], cluster[known]
     return Quantiles(
-        p50=quantile(seconds, prompt, 0.50, intervals),
-        p95=quantile(seconds, prompt, 0.95, intervals),
-        p99=quantile(seconds, prompt, 0.99, intervals),
+        p50=quantile(seconds, cluster, 0.50, intervals),
+        p95=quantile(seconds, cluster, 0.95, intervals),
+        p99=quantile(seconds, cluster, 0.99, intervals),
     )
 
 
 def quantile(
-    seconds: Floats, prompt: NDArray[np.int64], share: float, intervals: Intervals
+    seconds: Floats, cluster: NDArray[np.int64], share: float, intervals: Intervals
 ) -> Estimate:
     """The smallest wait that ``share`` of the requests do not pass, between neighbours.
 
@@ -66,20 +68,23 @@ def quantile(
     independent requests the one of rank k exceeds the quantile with the chance that a
     Beta(k, n + 1 − k) variable exceeds ``share``. Clusters count as n_eff requests, with the
     correction for few clusters of Korn and Graubard (1998). Coverage of 95 % intervals on simulated
-    log-normal waits: 94-96 %, at 20 to 500 prompts, alone or with 3 or 4 requests each.
+    log-normal waits: 94-96 %, at 20 to 500 prompts, alone or with 3 or 4 requests each; of ten
+    windows whose 8 to 256 requests share 2 to 50 % of their variance: 94-96 % at p50, 89-95 % at
+    p95 and p99.
 
-    Formula: n_eff = share · (1 − share) / variance of F̂ · (t_{R − 1} / t_{prompts − 1})², at most R
+    Formula: n_eff = share · (1 − share) / variance of F̂ · (t_{R − 1} / t_{clusters − 1})²,
+    at most R
     """
-    _, prompt = np.unique(prompt, return_inverse=True)
-    num_requests, num_prompts = len(seconds), int(prompt.max(initial=-1)) + 1
-    if num_prompts < MIN_PROMPTS:
-        return too_few(num_prompts)
+    _, cluster = np.unique(cluster, return_inverse=True)
+    num_requests, num_clusters = len(seconds), int(cluster.max(initial=-1)) + 1
+    if num_clusters < MIN_PROMPTS:
+        return too_few(num_clusters, intervals.cluster)
     ordered = np.sort(seconds)
     value = _at(ordered, share)
-    num_effective = _effective_requests(seconds <= value, prompt, intervals.level)
+    num_effective = _effective_requests(seconds <= value, cluster, intervals.level)
     tail = (1 - intervals.level) / 2
     needed = np.log(tail) / np.log(max(share, 1 - share))  # for ranks 1 and R to be far enough out
-    if num_requests > num_prompts:
+    if num_requests > num_clusters:
         needed *= MARGIN
     if num_effective < needed:
         return Unmeasured(
@@ -96,7 +101,7 @@ def quantile(
         low=min(low, value),
         high=max(high, value),
         level=intervals.level,
-        num_clusters=num_prompts,
+        num_clusters=num_clusters,
         cluster=intervals.cluster,
     )
 
@@ -106,18 +111,20 @@ def _at(ordered: Floats, level: float) -> float:
     return float(np.quantile(ordered, min(1.0, max(0.0, level)), method="weibull"))
 
 
-def _effective_requests(below: NDArray[np.bool_], prompt: NDArray[np.int64], level: float) -> float:
+def _effective_requests(
+    below: NDArray[np.bool_], cluster: NDArray[np.int64], level: float
+) -> float:
     """Independent requests that tell the share of waits below as well as these clusters do."""
     num_requests = len(below)
-    sizes = np.bincount(prompt)
-    num_prompts = len(sizes)
+    sizes = np.bincount(cluster)
+    num_clusters = len(sizes)
     share = float(below.mean())
-    beyond = np.bincount(prompt, weights=below) - share * sizes
-    variance = num_prompts / (num_prompts - 1) * float(np.square(beyond).sum()) / num_requests**2
-    if variance == 0 or num_prompts == num_requests:
+    beyond = np.bincount(cluster, weights=below) - share * sizes
+    variance = num_clusters / (num_clusters - 1) * float(np.square(beyond).sum()) / num_requests**2
+    if variance == 0 or num_clusters == num_requests:
         return float(num_requests)
     tail = (1 + level) / 2
-    few = stats.t.ppf(tail, num_requests - 1) / stats.t.ppf(tail, num_prompts - 1)
+    few = stats.t.ppf(tail, num_requests - 1) / stats.t.ppf(tail, num_clusters - 1)
     return float(min(num_requests, share * (1 - share) / variance * few**2))
 
 

@@ -8,8 +8,11 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from specmeasure.estimate.counts import num_drafted_blocks
+from specmeasure.estimate.pairing import Cluster, cluster_of
 from specmeasure.records.plan import Arm
 from specmeasure.records.running import RunningArm
+from specmeasure.records.serving import Load
 from specmeasure.records.trace import TrialRecord
 
 
@@ -54,34 +57,31 @@ class _PairSums:
 
 
 class RunningSums:
-    """The sums of every arm of a run, whose trials are added prompt by prompt."""
+    """The sums of every arm of a run, at the load that is being measured.
+
+    In one process trials come prompt by prompt, and what a prompt no longer needs is forgotten. A
+    server's windows may come in any order.
+    """
 
     def __init__(self, arms: Sequence[Arm]) -> None:
         self._arms = arms
         self._num_trials: Counter[str] = Counter()
         self._num_failed: Counter[str] = Counter()
-        self._finished: defaultdict[str, _PairSums] = defaultdict(_PairSums)
-        self._prompt_id: str | None = None
-        self._prompt: defaultdict[str, _PairSums] = defaultdict(_PairSums)  # of the prompt at hand
-        self._answered: defaultdict[tuple[int, int], dict[str, TrialRecord]] = defaultdict(dict)
+        self._by_load: defaultdict[Load | None, _LoadSums] = defaultdict(_LoadSums)
+        self._load: Load | None = None
 
     def add(self, trial: TrialRecord) -> None:
         """Count one trial; its speed counts once its partner has answered, too."""
         key = trial.key
         self._num_trials[key.arm] += 1
-        if trial.failed:
+        self._load = key.load
+        if trial.failed or trial.num_emitted_tokens is None:
             self._num_failed[key.arm] += 1
             return
-        if key.prompt_id != self._prompt_id:
-            self._finish_prompt(key.prompt_id)
-        beside = self._answered[key.turn, key.repeat]
-        beside[key.arm] = trial
-        baseline = beside.get(self._arms[0].name)
-        if baseline is None:
-            return
-        paired = beside.values() if trial is baseline else (trial,)
-        for one in paired:
-            self._prompt[one.key.arm] += _pair_sums(baseline, one)
+        sums = self._by_load[key.load]
+        if trial.group is None:
+            sums.finish_others(key.prompt_id)
+        sums.add(trial, self._arms[0].name)
 
     @property
     def arms(self) -> tuple[RunningArm, ...]:
@@ -89,7 +89,7 @@ class RunningSums:
         return tuple(self._running(arm) for arm in self._arms)
 
     def _running(self, arm: Arm) -> RunningArm:
-        sums = _with_prompt(self._finished[arm.name], self._prompt[arm.name])
+        sums = self._by_load[self._load].of(arm.name)
         return RunningArm(
             name=arm.name,
             num_trials=self._num_trials[arm.name],
@@ -98,31 +98,68 @@ class RunningSums:
             decode_speedup=None if arm is self._arms[0] else sums.decode_speedup,
         )
 
-    def _finish_prompt(self, next_prompt_id: str) -> None:
-        for name, sums in self._prompt.items():
-            self._finished[name] = _with_prompt(self._finished[name], sums)
-        self._prompt.clear()
-        self._answered.clear()
-        self._prompt_id = next_prompt_id
+
+class _LoadSums:
+    """Sums at one load, cluster by cluster."""
+
+    def __init__(self) -> None:
+        self._finished: defaultdict[str, _PairSums] = defaultdict(_PairSums)
+        self._clusters: dict[Cluster, defaultdict[str, _PairSums]] = {}  # at hand, by arm
+        self._answered: dict[tuple[str, int, int], dict[str, TrialRecord]] = {}
+
+    def add(self, trial: TrialRecord, baseline_name: str) -> None:
+        key = trial.key
+        beside = self._answered.setdefault((key.prompt_id, key.turn, key.repeat), {})
+        beside[key.arm] = trial
+        baseline = beside.get(baseline_name)
+        if baseline is None:
+            return
+        own = self._clusters.setdefault(cluster_of(trial), defaultdict(_PairSums))
+        for one in beside.values() if trial is baseline else (trial,):
+            own[one.key.arm] += _pair_sums(baseline, one)
+
+    def of(self, arm: str) -> _PairSums:
+        total = self._finished.get(arm, _PairSums())
+        for sums in self._clusters.values():
+            total = _with_cluster(total, sums.get(arm, _PairSums()))
+        return total
+
+    def finish_others(self, prompt_id: str) -> None:
+        """Add up the prompts that came before this one."""
+        others = [context for context in self._answered if context[0] != prompt_id]
+        for context in others:
+            del self._answered[context]
+        for cluster in [one for one in self._clusters if one != prompt_id]:
+            for arm, own in self._clusters.pop(cluster).items():
+                self._finished[arm] = _with_cluster(self._finished[arm], own)
 
 
-def _with_prompt(sums: _PairSums, prompt: _PairSums) -> _PairSums:
-    """A prompt on which one side decoded nothing after its first tokens has no speed."""
-    if prompt.is_timed:
-        return sums + prompt
+def _with_cluster(sums: _PairSums, own: _PairSums) -> _PairSums:
+    """A cluster in which one side decoded nothing after its first tokens has no speed."""
+    if own.is_timed:
+        return sums + own
     return sums + _PairSums(
-        num_accepted_tokens=prompt.num_accepted_tokens,
-        num_drafted_blocks=prompt.num_drafted_blocks,
+        num_accepted_tokens=own.num_accepted_tokens,
+        num_drafted_blocks=own.num_drafted_blocks,
     )
 
 
 def _pair_sums(baseline: TrialRecord, trial: TrialRecord) -> _PairSums:
-    drafted = [block for block in trial.blocks if block.num_draft_tokens]
+    num_accepted, num_blocks = _drafted(trial)
     return _PairSums(
         baseline_s=baseline.decode_s or 0.0,
         num_baseline_tokens=(baseline.num_emitted_tokens or 0) - 1,
         arm_s=trial.decode_s or 0.0,
         num_arm_tokens=(trial.num_emitted_tokens or 0) - 1,
-        num_accepted_tokens=sum(block.num_accepted_tokens for block in drafted),
-        num_drafted_blocks=len(drafted),
+        num_accepted_tokens=num_accepted,
+        num_drafted_blocks=num_blocks,
     )
+
+
+def _drafted(trial: TrialRecord) -> tuple[int, int]:
+    """Accepted tokens and the drafted blocks they came in; of a server that tells both."""
+    if trial.counts is None:
+        drafted = [block for block in trial.blocks if block.num_draft_tokens]
+        return sum(block.num_accepted_tokens for block in drafted), len(drafted)
+    num_blocks = num_drafted_blocks(trial.counts)
+    return (trial.counts.num_accepted_tokens, num_blocks) if num_blocks else (0, 0)

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from specmeasure.estimate import acceptance, latency
+from specmeasure.estimate import latency
+from specmeasure.estimate.drafting import rate_and_length
 from specmeasure.estimate.intervals import Intervals, Spread
 from specmeasure.estimate.pairing import Pairs
 from specmeasure.records.estimates import SliceEstimates, Unmeasured
@@ -158,16 +159,16 @@ def _shortest(part: _Part) -> int:
 def _estimates(
     part: _Part, most_drafts: int, look: Intervals, all_looks: Intervals
 ) -> SliceEstimates:
-    counts = acceptance.count_acceptance(part.pairs.arm, most_drafts)
+    rate, length = rate_and_length(part.pairs.arm, most_drafts, all_looks)
     speedup = part.speedup
     return SliceEstimates(
         axis=part.axis,
         name=part.name,
-        num_prompts=len(part.pairs.arm),
+        num_prompts=part.pairs.num_prompts,
         decode_speedup=look.around(speedup) if isinstance(speedup, Spread) else speedup,
         decode_speedup_corrected=(
             all_looks.around(speedup) if isinstance(speedup, Spread) else speedup
         ),
-        mean_acceptance_length=acceptance.mean_acceptance_length(counts, all_looks),
-        draft_acceptance_rate=acceptance.draft_acceptance_rate(counts, all_looks),
+        mean_acceptance_length=length,
+        draft_acceptance_rate=rate,
     )

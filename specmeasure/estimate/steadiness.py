@@ -1,7 +1,8 @@
 """How steady the machine was: its pace by cycle, lasting steps, trials out of line.
 
-A cycle is one prompt's turn in one repeat, all arms back to back. Nothing is removed for what is
-found here, and nothing here knows why a machine changed its pace.
+A cycle is one prompt's turn in one repeat, all arms back to back; on a server, one window of each
+arm. Nothing is removed for what is found here, and nothing here knows why a machine changed its
+pace.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from specmeasure.estimate.intervals import Floats
-from specmeasure.estimate.pace import Paces, group_medians, trial_paces
+from specmeasure.estimate.pace import Paces, group_medians, trial_paces, window_paces
 from specmeasure.estimate.steps import NORMAL, find_steps
 from specmeasure.records.estimates import Outlier, SpeedStep, Steadiness, Unmeasured
 from specmeasure.records.trace import TrialRecord
@@ -27,18 +28,18 @@ def steadiness(trials: Sequence[TrialRecord]) -> Steadiness | Unmeasured:
     """The pace of the machine over the run, from trials in the order of recording.
 
     Cycles without an answer of more than one token are not counted. A trial whose clock stood
-    still or went back is an outlier with the ratio 0.
+    still or went back is an outlier with the ratio 0. Requests that share a server share its pace,
+    too, and as the load on it differs within a window, none is called an outlier.
     """
     longer = [t for t in trials if not t.failed and (t.num_emitted_tokens or 0) > 1]
+    if any(trial.group is not None for trial in longer):
+        return _steadiness_of_windows([trial for trial in longer if trial.decode_s])
     clocks = {place: why for place, trial in enumerate(longer) if (why := _clock_trouble(trial))}
     timed = [trial for place, trial in enumerate(longer) if place not in clocks]
     paces = trial_paces(timed)
     num_cycles = int(paces.cycle.max(initial=-1)) + 1
     if num_cycles < MIN_CYCLES:
-        return Unmeasured(
-            reason=f"the machine's pace needs {MIN_CYCLES} cycles or more, this run has "
-            f"{num_cycles}"
-        )
+        return _too_few(num_cycles, "cycles")
     by_cycle = group_medians(paces.log_pace, paces.cycle)
     by_cycle -= np.median(by_cycle)
     outliers = [
@@ -51,6 +52,28 @@ def steadiness(trials: Sequence[TrialRecord]) -> Steadiness | Unmeasured:
         outliers=tuple(outliers[:MOST_LISTED]),
         num_outliers=len(outliers),
         num_slow_cycles=int((by_cycle > math.log(OUTLIER_RATIO)).sum()),
+    )
+
+
+def _steadiness_of_windows(trials: Sequence[TrialRecord]) -> Steadiness | Unmeasured:
+    paces = window_paces(trials)
+    num_windows = int(paces.cycle.max(initial=-1)) + 1
+    if num_windows < MIN_CYCLES:
+        return _too_few(num_windows, "windows")
+    by_window = group_medians(paces.log_pace, paces.cycle)
+    by_window -= np.median(by_window)
+    return Steadiness(
+        pace=tuple(np.exp(by_window).tolist()),
+        steps=_steps(by_window),
+        outliers=(),
+        num_outliers=0,
+        num_slow_cycles=int((by_window > math.log(OUTLIER_RATIO)).sum()),
+    )
+
+
+def _too_few(number: int, cycles: str) -> Unmeasured:
+    return Unmeasured(
+        reason=f"the machine's pace needs {MIN_CYCLES} {cycles} or more, this run has {number}"
     )
 
 

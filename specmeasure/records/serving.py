@@ -46,7 +46,8 @@ class Load:
     def __post_init__(self) -> None:
         if (self.concurrency is None) == (self.rate is None):
             raise ValueError("a load is a concurrency or a rate")
-        if (self.concurrency or 1) < 1 or not 0 < (self.rate or 1) < float("inf"):
+        too_low = self.concurrency is not None and self.concurrency < 1
+        if too_low or not (self.rate is None or 0 < self.rate < float("inf")):
             raise ValueError(f"load {self} is not above 0")
 
     def __str__(self) -> str:
@@ -99,6 +100,7 @@ class Serving:
     loads: tuple[Load, ...]  # lightest first
     endpoints: tuple[Endpoint, ...] = ()  # attached, by arm; empty: managed
     model: str | None = None  # attached: the name it is served under; None: the only one served
+    tokenizer: str | None = None  # renders prompts to ids here; None: sent as text and messages
     num_windows: int = 10  # groups of prompts, at each load and arm
     slo: Slo | None = None
     engine_args: tuple[str, ...] = ()  # managed: added to the command line of every arm's server
@@ -116,6 +118,11 @@ class Serving:
     @property
     def is_managed(self) -> bool:
         return not self.endpoints
+
+    @property
+    def is_before_and_after(self) -> bool:
+        """Whether one attached server is measured twice, set up anew in between by its owner."""
+        return len(self.endpoints) == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -364,6 +364,7 @@ class Manifest:
     looks: tuple[Look, ...] = ()  # of a run that stops when it is decided; the last is the most
     warnings: tuple[str, ...] = ()
     servers: tuple[ServerFacts, ...] = ()  # of a run on servers, by arm; ``models`` is empty then
+    planned_by_load: tuple[int, ...] = ()  # trials of all arms, in the order of the plan's loads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from specmeasure.records.corpus import Dropped, Prompt
 from specmeasure.records.plan import Plan, TrialKey
 from specmeasure.records.replay import Answer, ReplayRequest
 from specmeasure.records.trace import FinishReason
-from specmeasure.run.recorder import ids_hash, labels_of, trial_seed
+from specmeasure.run.trials import ids_hash, labels_of, trial_seed
 from specmeasure.run.watch import SILENT, Watchers
 from specmeasure.trace.replays import ReplayJournal
 

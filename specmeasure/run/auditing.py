@@ -15,7 +15,7 @@ from specmeasure.records.trace import (
     Observation,
     TrialRecord,
 )
-from specmeasure.run.recorder import first_difference, ids_hash, trial_seed
+from specmeasure.run.trials import first_difference, ids_hash, trial_seed
 
 
 def refuse_unreadable(
@@ -107,13 +107,15 @@ class Auditor:
             sampling=self._sampling(answer), seed=trial_seed(self._plan.seed, key)
         )
         arm = BASELINE if answer.arm == BASELINE_NAME else self._drafting
-        seen = _observed(answer, is_drafted=not arm.is_baseline)
+        seen = observed(answer.prompt_ids, answer.token_ids, is_drafted=not arm.is_baseline)
         found = self._engine.audit_sampled(answer.prompt_ids, seen, arm, settings)
         return Checks(sampled_audit=found)
 
 
-def _observed(answer: RecordedAnswer, *, is_drafted: bool) -> Observation:
-    """The answer a token a block, as if a draft had been judged everywhere, or nowhere.
+def observed(
+    prompt_ids: Sequence[int], token_ids: Sequence[int], *, is_drafted: bool
+) -> Observation:
+    """An answer a token a block, as if a draft had been judged everywhere, or nowhere.
 
     Where one was is not known. No test depends on it: a place counts as judged before its token is
     seen. A share of the draft's law that is found is one of all tokens, then.
@@ -123,18 +125,18 @@ def _observed(answer: RecordedAnswer, *, is_drafted: bool) -> Observation:
             num_draft_tokens=int(is_drafted),
             num_accepted_tokens=int(is_drafted),
             num_emitted_tokens=1,
-            context_length=len(answer.prompt_ids) + place,
+            context_length=len(prompt_ids) + place,
             draft_s=0.0,
             verify_s=0.0,
             truncated=is_drafted,  # no bonus token
             draft_ids=(token,) if is_drafted else (),
         )
-        for place, token in enumerate(answer.token_ids)
+        for place, token in enumerate(token_ids)
     )
     return Observation(
         blocks=blocks,
-        token_ids=answer.token_ids,
-        num_prompt_tokens=len(answer.prompt_ids),
+        token_ids=tuple(token_ids),
+        num_prompt_tokens=len(prompt_ids),
         finish_reason=FinishReason.RECORDED,
         ttft_s=0.0,
         decode_s=0.0,

@@ -4,30 +4,34 @@ The recorder keeps ids of one turn at a time. After an interruption it decodes a
 what it needs of a half-finished turn, and checks that the answer is the one recorded.
 """
 
-import hashlib
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import zip_longest
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from specmeasure.engines.engine import Engine
-from specmeasure.errors import OutOfMemory, SpecmeasureError, UnreadableCorpus
+from specmeasure.errors import UnreadableCorpus
 from specmeasure.records.corpus import Prompt
 from specmeasure.records.plan import Arm, Plan, TrialKey
 from specmeasure.records.trace import (
     Audit,
     Checks,
-    Divergence,
     Observation,
     SampledAudit,
     TokenProbs,
     TrialRecord,
 )
+from specmeasure.run.failures import Failure, unless_it_fails
 from specmeasure.run.grading import is_correct
 from specmeasure.run.schedule import group_order
+from specmeasure.run.trials import (
+    audit_seed,
+    first_difference,
+    ids_hash,
+    is_audited,
+    labels_of,
+    trial_seed,
+)
 
 T = TypeVar("T")
 
@@ -288,85 +292,3 @@ class _Turn:
             peak_memory_bytes=seen.peak_memory_bytes,
             blocks=blocks,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What went wrong with one prompt, in one line."""
-
-    reason: str
-
-
-def unless_it_fails(work: Callable[[], T], *, quotes: bool = False) -> T | Failure:
-    """The one boundary: a prompt that fails is a fact about it, and the next one may work.
-
-    Args:
-        work: what may fail.
-        quotes: whether an unforeseen error's own words are kept; they may hold prompt text.
-
-    Raises:
-        SpecmeasureError: a broken model will not mend on the next prompt.
-    """
-    try:
-        return work()
-    except (UnreadableCorpus, OutOfMemory) as error:
-        return Failure(" ".join(str(error).split())[:300])
-    except SpecmeasureError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a model or tokenizer raises on one prompt
-        words = f": {error}" if quotes else f" at {_place(error)}"
-        return Failure(" ".join(f"{type(error).__name__}{words}".split())[:300])
-
-
-def trial_seed(seed: int, key: TrialKey) -> int:
-    """A seed of its own for every trial, the same whatever ran before it."""
-    text = f"{seed}\0{key.prompt_id}\0{key.turn}\0{key.repeat}\0{key.arm}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
-
-
-def audit_seed(seed: int, key: TrialKey) -> int:
-    """Another one: what randomises a trial's audit owes nothing to what drew its tokens."""
-    return trial_seed(trial_seed(seed, key), key)
-
-
-def is_audited(trial: TrialRecord) -> bool:
-    """Whether an answered trial's tokens were checked against the target."""
-    found = trial.audit if trial.sampling.is_greedy else trial.sampled_audit
-    return found is not None
-
-
-def ids_hash(token_ids: Sequence[int]) -> str:
-    """Digest of an answer's ids.
-
-    >>> ids_hash([1, 2]) == ids_hash((1, 2)) != ids_hash([12])
-    True
-    """
-    return hashlib.sha256(" ".join(map(str, token_ids)).encode()).hexdigest()
-
-
-def labels_of(prompt: Prompt) -> dict[str, str]:
-    """The slices that a prompt belongs to; a field of the user's that is called as ours says so."""
-    own = {
-        "category": prompt.category,
-        "source": prompt.source_file,
-        "language": prompt.language or "not detected",
-    }
-    fields = {f"field {path}" if path in own else path: name for path, name in prompt.labels}
-    return {**own, **fields}
-
-
-def _place(error: Exception) -> str:
-    """File and line that raised, without the folders."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no place"
-
-
-def first_difference(answer: tuple[int, ...], baseline: tuple[int, ...]) -> Divergence | None:
-    """Where two answers part, without the gap there; None where they are equal."""
-    pairs = zip_longest(answer, baseline)
-    for index, (token, other) in enumerate(pairs):
-        if token != other:
-            return Divergence(
-                index=index, token_id=token, baseline_token_id=other, gap=None, noise=None
-            )
-    return None

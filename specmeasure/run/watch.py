@@ -1,13 +1,13 @@
 """What a caller may want to hear while something long goes on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from specmeasure.estimate.running import RunningSums
 from specmeasure.records.plan import TrialKey
 from specmeasure.records.running import RunningArm
-from specmeasure.records.trace import Checks, TrialRecord
-from specmeasure.run.recorder import Journal
+from specmeasure.records.trace import Checks, TrialRecord, WindowRecord
+from specmeasure.trace.store import Journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,3 +49,10 @@ class WatchedJournal:
     def add_checks(self, checks: Mapping[TrialKey, Checks]) -> None:
         """Keep the checks of one turn's trials."""
         self.journal.add_checks(checks)
+
+    def add_window(self, window: WindowRecord, trials: Sequence[TrialRecord]) -> None:
+        """Keep a window with its trials and tell the numbers so far."""
+        self.journal.add_window(window, trials)
+        for trial in trials:
+            self.sums.add(trial)
+        self.watchers.running(self.sums.arms)

@@ -21,9 +21,13 @@ class Piece:
     """What one streamed object says; what it does not say is None or empty."""
 
     text: str = ""
+    reasoning: str = ""  # thought before the answer: emitted and timed, but no part of its text
     token_ids: tuple[int, ...] | None = None
+    is_whole: bool = False  # text, ids and logprobs are of the answer so far, not of what is new
+    may_lack_tokens: bool = False  # the server leaves ids or logprobs of some tokens out
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish_reason: str | None = None  # in the server's words
+    at_stop_text: bool | None = None  # of "stop": a text that was asked for, or EOS; None: not told
     num_prompt_tokens: int | None = None
     num_emitted_tokens: int | None = None  # of the whole answer
     counts: DraftCounts | None = None  # likewise

@@ -76,7 +76,9 @@ class Server(Protocol):
 class Fleet(Protocol):
     """The servers of a run. Baseline and its A/A twin are the same one."""
 
-    warnings: tuple[str, ...]  # what a reader of the brief should know about the set-up
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the brief should know about the set-up, so far."""
 
     async def server(self, arm: Arm) -> Server:
         """The arm's server, started if it is not up.

@@ -1,9 +1,11 @@
 """A run folder: manifest.json, then a journal while it runs, then sealed parquet tables.
 
     manifest.json      plan, corpus facts, environment, models
-    journal.jsonl      one line per trial or audit, on disk before the next trial starts
+    journal.jsonl      one line per trial or audit, on disk before the next trial starts; of a run
+                       on servers one per window, with its trials and their audits
     trials.parquet     after sealing: one row per trial
     blocks.parquet     after sealing: one row per block, joined by trial_index
+    windows.parquet    after sealing a run on servers: one row per window
     sealed.json        row counts and digests; its presence seals the run
 
 A crash loses at most the line being written. A sealed run is never modified.
@@ -12,8 +14,8 @@ A crash loses at most the line being written. A sealed run is never modified.
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -21,30 +23,79 @@ import msgspec
 
 from specmeasure.errors import UnreadableTrace, UsageError
 from specmeasure.records.plan import TrialKey
-from specmeasure.records.trace import Checks, Manifest, Trace, TrialRecord
+from specmeasure.records.serving import ServerFacts
+from specmeasure.records.trace import (
+    Checks,
+    Manifest,
+    Trace,
+    TrialRecord,
+    WindowKey,
+    WindowRecord,
+)
 from specmeasure.trace import tables
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MANIFEST, JOURNAL, SEAL = "manifest.json", "journal.jsonl", "sealed.json"
 
 
+class _Window(msgspec.Struct, forbid_unknown_fields=True):
+    """A window, and the trials that ran in it with their checks."""
+
+    record: WindowRecord
+    trials: tuple[TrialRecord, ...]
+
+
 class _Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """One journal line: a trial, or the checks of one turn's trials."""
+    """One journal line: a trial, a window, or checks of trials in lines above."""
 
     trial: TrialRecord | None = None
     checks: tuple[tuple[TrialKey, Checks], ...] | None = None
+    window: _Window | None = None
 
     def __post_init__(self) -> None:
-        if (self.trial is None) == (self.checks is None):
-            raise ValueError("a line holds a trial or checks")
+        if [self.trial, self.checks, self.window].count(None) != 2:
+            raise ValueError("a line holds a trial, a window or checks")
 
 
-class _Seal(msgspec.Struct):
+class _Seal(msgspec.Struct, omit_defaults=True):
     """Row counts, and a digest of every sealed file."""
 
     num_trials: int
     num_blocks: int
     sha256: dict[str, str]
+    num_windows: int = 0
+
+
+@dataclass(slots=True)
+class _Recorded:
+    """What a journal holds, line by line."""
+
+    trials: dict[TrialKey, TrialRecord] = field(default_factory=dict)
+    windows: dict[WindowKey, WindowRecord] = field(default_factory=dict)
+
+    def add(self, line: _Line) -> None:
+        """Take in one line; a ValueError says why it cannot follow the lines before it."""
+        if line.trial is not None:
+            self._add_trial(line.trial)
+        if line.window is not None:
+            self._add_window(line.window)
+        for key, found in line.checks or ():
+            if key not in self.trials:
+                raise ValueError(f"check of an unknown trial {key}.")
+            self.trials[key] = replace(self.trials[key], checks=found)
+
+    def _add_window(self, window: _Window) -> None:
+        key = window.record.key
+        if key in self.windows:
+            raise ValueError(f"window {key} stands twice.")
+        self.windows[key] = window.record
+        for trial in window.trials:
+            self._add_trial(trial)
+
+    def _add_trial(self, trial: TrialRecord) -> None:
+        if trial.key in self.trials:
+            raise ValueError(f"trial {trial.key} stands twice.")
+        self.trials[trial.key] = trial
 
 
 class Journal:
@@ -84,6 +135,10 @@ class Journal:
         """Keep the checks of one turn's trials."""
         self._append(_Line(checks=tuple(checks.items())))
 
+    def add_window(self, window: WindowRecord, trials: Sequence[TrialRecord]) -> None:
+        """Keep a finished window and its trials: all of it, or after a crash nothing."""
+        self._append(_Line(window=_Window(record=window, trials=tuple(trials))))
+
     def _append(self, line: _Line) -> None:
         self._file.write(msgspec.json.encode(line) + b"\n")
         self._file.flush()
@@ -114,13 +169,20 @@ def create_run(folder: Path, manifest: Manifest, *, replace_run: bool = False) -
         _write_manifest(folder, manifest)
 
 
+def add_servers(folder: Path, servers: Sequence[ServerFacts]) -> None:
+    """Write servers that were not there when the run began into its manifest."""
+    manifest = read_manifest(folder)
+    if servers:
+        _write_manifest(folder, replace(manifest, servers=(*manifest.servers, *servers)))
+
+
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
 
 
 def _remove_run(folder: Path) -> None:
     """Delete what a run consists of but its locked journal; the manifest goes last."""
-    for name in (SEAL, tables.TRIALS, tables.BLOCKS, MANIFEST):
+    for name in (SEAL, tables.TRIALS, tables.BLOCKS, tables.WINDOWS, MANIFEST):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -155,11 +217,23 @@ def read_trace(folder: Path) -> Trace:
     """A run, sealed or as far as it got."""
     manifest = read_manifest(folder)
     if not is_sealed(folder):
-        return Trace(manifest=manifest, trials=tuple(_read_journal(folder / JOURNAL)), sealed=False)
-    for name, digest in _read_seal(folder / SEAL).sha256.items():
+        recorded = _read_journal(folder / JOURNAL)
+        return Trace(
+            manifest=manifest,
+            trials=tuple(recorded.trials.values()),
+            sealed=False,
+            windows=tuple(recorded.windows.values()),
+        )
+    digests = _read_seal(folder / SEAL).sha256
+    for name, digest in digests.items():
         if not (folder / name).is_file() or digest_of(folder / name) != digest:
             raise UnreadableTrace(f"{folder / name}: missing, or changed since it was sealed.")
-    return Trace(manifest=manifest, trials=tuple(tables.read(folder)), sealed=True)
+    return Trace(
+        manifest=manifest,
+        trials=tuple(tables.read(folder)),
+        sealed=True,
+        windows=tuple(tables.read_windows(folder)) if tables.WINDOWS in digests else (),
+    )
 
 
 def seal_run(folder: Path) -> None:
@@ -167,13 +241,17 @@ def seal_run(folder: Path) -> None:
     if is_sealed(folder):
         (folder / JOURNAL).unlink(missing_ok=True)
         return
-    trials = _read_journal(folder / JOURNAL)
-    num_blocks = tables.write(folder, trials)
-    sealed = (MANIFEST, tables.TRIALS, tables.BLOCKS)
+    recorded = _read_journal(folder / JOURNAL)
+    num_blocks = tables.write(folder, tuple(recorded.trials.values()))
+    sealed = [MANIFEST, tables.TRIALS, tables.BLOCKS]
+    if recorded.windows:
+        tables.write_windows(folder, tuple(recorded.windows.values()))
+        sealed.append(tables.WINDOWS)
     seal = _Seal(
-        num_trials=len(trials),
+        num_trials=len(recorded.trials),
         num_blocks=num_blocks,
         sha256={name: digest_of(folder / name) for name in sealed},
+        num_windows=len(recorded.windows),
     )
     write_whole(folder / SEAL, msgspec.json.format(msgspec.json.encode(seal), indent=2))
     (folder / JOURNAL).unlink()
@@ -184,23 +262,19 @@ def plain(record: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=2)
 
 
-def _read_journal(path: Path) -> list[TrialRecord]:
-    """Trials in order with their checks; a torn last line is as if never written."""
-    trials: dict[TrialKey, TrialRecord] = {}
+def _read_journal(path: Path) -> _Recorded:
+    """Trials in order with their checks, and windows; a torn last line is as if never written."""
+    recorded = _Recorded()
     for number, line in _whole_lines(path):
         try:
             entry = msgspec.json.decode(line, type=_Line)
         except (msgspec.MsgspecError, ValueError) as error:
             raise UnreadableTrace(f"{path}:{number}: damaged: {error}") from error
-        if entry.trial is not None:
-            if entry.trial.key in trials:
-                raise UnreadableTrace(f"{path}:{number}: trial {entry.trial.key} stands twice.")
-            trials[entry.trial.key] = entry.trial
-        for key, found in entry.checks or ():
-            if key not in trials:
-                raise UnreadableTrace(f"{path}:{number}: check of an unknown trial {key}.")
-            trials[key] = replace(trials[key], checks=found)
-    return list(trials.values())
+        try:
+            recorded.add(entry)
+        except ValueError as error:
+            raise UnreadableTrace(f"{path}:{number}: {error}") from error
+    return recorded
 
 
 def _read_seal(path: Path) -> _Seal:

@@ -1,4 +1,4 @@
-"""Trials and blocks as parquet tables with explicit schemas; null means unknown."""
+"""Trials, blocks and windows as parquet tables with explicit schemas; null means unknown."""
 
 import os
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from specmeasure.records.trace import TrialRecord
+from specmeasure.records.trace import TrialRecord, WindowRecord
 
-TRIALS, BLOCKS = "trials.parquet", "blocks.parquet"
+TRIALS, BLOCKS, WINDOWS = "trials.parquet", "blocks.parquet", "windows.parquet"
 IDS = pa.list_(pa.int32())
+SIZES = pa.list_(pa.int64())
 FLOATS = pa.list_(pa.float64())
 SCORE = pa.struct(
     [("excess", pa.float64()), ("variance", pa.float64()), ("third_moment", pa.float64())]
@@ -75,12 +76,24 @@ CHECKS = pa.struct(
         ("token_probs", TOKEN_PROBS),
     ]
 )
+LOAD = pa.struct([("concurrency", pa.int32()), ("rate", pa.float64())])
+COUNTS = pa.struct(
+    [
+        pa.field("num_draft_tokens", pa.int64(), nullable=False),
+        pa.field("num_accepted_tokens", pa.int64(), nullable=False),
+        ("num_drafted_blocks", pa.int64()),
+        ("accepted_by_position", SIZES),
+        ("histogram", SIZES),
+        ("steps", pa.list_(SIZES)),  # drafted and accepted tokens, block by block
+    ]
+)
 TRIAL_SCHEMA = pa.schema(
     [
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("turn", pa.int32(), nullable=False),
         pa.field("repeat", pa.int32(), nullable=False),
         pa.field("arm", pa.string(), nullable=False),
+        ("load", LOAD),  # null: in process
         pa.field("prompt_hash", pa.string(), nullable=False),
         pa.field("labels", pa.map_(pa.string(), pa.string()), nullable=False),
         pa.field(
@@ -107,6 +120,10 @@ TRIAL_SCHEMA = pa.schema(
         ("cache_bytes", pa.int64()),
         ("peak_memory_bytes", pa.int64()),
         ("checks", CHECKS),
+        ("group", pa.int32()),
+        ("counts", COUNTS),
+        ("sent_s", pa.float64()),
+        ("num_retries", pa.int32()),
     ]
 )
 BLOCK_SCHEMA = pa.schema(
@@ -124,9 +141,23 @@ BLOCK_SCHEMA = pa.schema(
     ]
 )
 
+WINDOW_SCHEMA = pa.schema(
+    [
+        pa.field("load", LOAD, nullable=False),
+        pa.field("group", pa.int32(), nullable=False),
+        pa.field("arm", pa.string(), nullable=False),
+        pa.field("duration_s", pa.float64(), nullable=False),
+        pa.field("num_emitted_tokens", pa.int64(), nullable=False),
+        pa.field("mean_in_flight", pa.float64(), nullable=False),
+        ("counters", COUNTS),
+        ("num_counted_tokens", pa.int64()),
+        ("memory_bytes", pa.int64()),
+    ]
+)
+
 
 def write(folder: Path, trials: Sequence[TrialRecord]) -> int:
-    """Write both tables; returns the number of blocks."""
+    """Write trials and their blocks; returns the number of blocks."""
     trial_rows: list[dict[str, Any]] = []
     block_rows: list[dict[str, Any]] = []
     for index, trial in enumerate(trials):
@@ -134,17 +165,15 @@ def write(folder: Path, trials: Sequence[TrialRecord]) -> int:
         block_rows += [{"trial_index": index, **block} for block in row.pop("blocks")]
         labels = list(row.pop("labels").items())
         trial_rows.append({**row.pop("key"), "labels": labels, **row})
-    for name, rows, schema in (
-        (TRIALS, trial_rows, TRIAL_SCHEMA),
-        (BLOCKS, block_rows, BLOCK_SCHEMA),
-    ):
-        partial = folder / f"{name}.partial"
-        with partial.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(folder / name)
+    _write_table(folder / TRIALS, trial_rows, TRIAL_SCHEMA)
+    _write_table(folder / BLOCKS, block_rows, BLOCK_SCHEMA)
     return len(block_rows)
+
+
+def write_windows(folder: Path, windows: Sequence[WindowRecord]) -> None:
+    """Write what windows showed beyond their trials."""
+    rows = (msgspec.to_builtins(window) for window in windows)
+    _write_table(folder / WINDOWS, [{**row.pop("key"), **row} for row in rows], WINDOW_SCHEMA)
 
 
 def read(folder: Path) -> list[TrialRecord]:
@@ -156,8 +185,26 @@ def read(folder: Path) -> list[TrialRecord]:
     }
     trials = []
     for index, row in enumerate(pq.read_table(folder / TRIALS).to_pylist()):
-        key = {name: row.pop(name) for name in ("prompt_id", "turn", "repeat", "arm")}
+        key = {name: row.pop(name) for name in ("prompt_id", "turn", "repeat", "arm", "load")}
         labels = dict(row.pop("labels"))
         whole = {"key": key, "labels": labels, "blocks": blocks.get(index, []), **row}
         trials.append(msgspec.convert(whole, TrialRecord))
     return trials
+
+
+def read_windows(folder: Path) -> list[WindowRecord]:
+    """Windows in recorded order."""
+    windows = []
+    for row in pq.read_table(folder / WINDOWS).to_pylist():
+        key = {name: row.pop(name) for name in ("load", "group", "arm")}
+        windows.append(msgspec.convert({"key": key, **row}, WindowRecord))
+    return windows
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,4 +1,7 @@
-"""Every number of a brief stands in estimates.json, decision.json or manifest.json, as rounded."""
+"""Every number of a brief stands in the files beside it, as rounded.
+
+These are estimates.json, decision.json, manifest.json and, of a run on servers, load.json.
+"""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +14,8 @@ import pytest
 from specmeasure.api.schema import estimates_document
 from specmeasure.brief.markdown import render_details, render_markdown
 from specmeasure.records.estimates import Interval
-from tests.brief import examples
+from specmeasure.records.load_curve import LoadCurve
+from tests.brief import examples, examples_load
 from tests.brief.golden_trace import golden_records
 
 NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?(?:e-\d+)?"
@@ -44,6 +48,8 @@ FIXED = {  # what sentences, formulas and settings say whatever was measured
     *("2023", "2211.17192"),  # the textbook
     *("0.32", "55005"),  # a released engine that samples wrongly
     "0.0",  # transformers' confidence threshold, which is turned off
+    *("429", "503"),  # refusals that are asked again
+    "0",  # llama.cpp's least chance of a draft, which is turned off
 }
 
 
@@ -84,13 +90,14 @@ class Documents:
         return any(told.means(one) for one in (*self.numbers, *self.counts))
 
 
-def documents(records: examples.Records) -> Documents:
-    """The three files of a run folder.
+def documents(records: examples.Records, curve: LoadCurve | None = None) -> Documents:
+    """The files of a run folder.
 
     With the lengths of their lists, two sums, and K + 1, the tokens that a pass verifies.
     """
     manifest, estimates, decision = records
     files = [estimates_document(estimates), *map(msgspec.to_builtins, (decision, manifest))]
+    files += [msgspec.to_builtins(curve)] if curve else []
     leaves = [leaf for file in files for leaf in leaves_of(file)]
     arms = [estimates.baseline, *estimates.arms]
     measured = [
@@ -142,9 +149,9 @@ def is_spoken(value: float, number: str) -> bool:
     return plain in {f"{value:.{decimals}f}", f"{value:.2g}", f"{value:.3g}"}
 
 
-def made_up(text: str, records: examples.Records) -> list[str]:
+def made_up(text: str, records: examples.Records, curve: LoadCurve | None = None) -> list[str]:
     """Numbers that stand neither in the documents nor among the fixed ones."""
-    known = documents(records)
+    known = documents(records, curve)
     told = dict.fromkeys(numbers_of(text))
     return [str(one) for one in told if str(one) not in FIXED and one not in known]
 
@@ -164,6 +171,27 @@ def test_every_number_is_in_the_documents(name, render):
     records = RECORDS[name]()
 
     assert [] == made_up(render(*records, figures={}), records)
+
+
+@pytest.mark.parametrize("render", [render_markdown, render_details])
+@pytest.mark.parametrize("name", examples_load.EXAMPLES)
+def test_every_number_of_a_server_run_is_in_the_documents(name, render):
+    """The curve's, too."""
+    served = examples_load.EXAMPLES[name]()
+    page = render(*served.records, figures={}, curve=served.curve)
+
+    assert [] == made_up(page, served.records, served.curve)
+
+
+@pytest.mark.parametrize(
+    "claim", ["1.63× [1.54, 1.69]", "171.5 [168.0, 174.8]", "15.4", "3.13 %", "concurrency 1,907"]
+)
+def test_a_made_up_number_of_a_server_run_is_found(claim):
+    """Of a curve one wrong digit is enough."""
+    served = examples_load.managed()
+    page = render_details(*served.records, figures={}, curve=served.curve)
+
+    assert made_up(f"{page}\nAlso {claim}.", served.records, served.curve)
 
 
 @pytest.mark.parametrize(

@@ -97,3 +97,10 @@ def test_a_wide_noise_floor_is_not_passed_off_as_quiet():
 
     assert reaches_further not in lines(manifest, estimates, decision)
     assert reaches_further in lines(manifest, wide, decision)
+
+
+def test_a_load_that_was_named_after_the_run_is_told():
+    """A rule without a number is unset, not None."""
+    said = write_policy_note(Policy(), Policy(at_concurrency=4))
+
+    assert "The policy was changed after the run: at_concurrency 4 instead of unset." == said

@@ -13,7 +13,7 @@ from specmeasure.records.decision import (
     Verdict,
 )
 from specmeasure.records.estimates import Interval, Unmeasured
-from tests.brief import examples
+from tests.brief import examples, examples_load
 
 
 def headline_arm(records: examples.Records) -> JoinedArm:
@@ -164,3 +164,25 @@ def test_headline_arm_comes_first():
     turned = replace(decision, arms=decision.arms[::-1])
 
     assert "draft k=4" == join_arms(manifest, estimates, turned)[0].plan.name
+
+
+def test_windows_are_not_prompts():
+    """Under load nobody estimated how many more would do, nor that they would be in vain."""
+    manifest, estimates, decision = examples_load.attached().records
+    (arm,) = join_arms(manifest, estimates, decision)
+
+    said = write_headline(decision.verdict, arm, scope=" at concurrency 8")
+
+    assert said.after.endswith("; how many more windows would settle it was not estimated")
+    assert " at concurrency 8" == said.scope
+
+
+def test_the_load_opens_the_summary():
+    """Its first words, and no more than words."""
+    manifest, estimates, decision = examples_load.managed().records
+    arm = join_arms(manifest, estimates, decision)[0]
+    given = (decision.verdict, arm, estimates.noise_floor)
+    measured, concluded = write_summary(*given, is_greedy=True, at="At concurrency 4, ")
+
+    assert measured.startswith("At concurrency 4, decoding your 160 prompts with draft k=4 ran")
+    assert concluded == write_summary(*given, is_greedy=True)[1]

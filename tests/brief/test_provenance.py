@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from specmeasure.brief.provenance import command_line, write_short_provenance
+from specmeasure.brief.names import command_line
+from specmeasure.brief.provenance import write_short_provenance
 from tests.brief import examples
 
 

@@ -90,7 +90,7 @@ def test_a_request_is_one_trial():
     )
 
     assert [1.5, 0.25, 1.5] == times.end_to_end_s.tolist()
-    assert [0, 1, 0] == times.prompt.tolist()
+    assert [0, 1, 0] == times.cluster.tolist()
     assert [0.2, 0.5] == times.tpot_s[~np.isnan(times.tpot_s)].tolist()
 
 

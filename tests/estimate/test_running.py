@@ -4,9 +4,11 @@ from dataclasses import replace
 import pytest
 
 from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.load_curve import at_load
 from specmeasure.estimate.running import RunningSums
 from specmeasure.estimate.summary import estimate
 from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Sampling
+from specmeasure.records.serving import Evidence
 from tests.fakes import (
     DRAFT_2,
     DRAFT_4,
@@ -20,6 +22,7 @@ from tests.fakes import (
     make_trial,
     recorded_trace,
 )
+from tests.simulated_load import Server, serving_trace
 
 PROMPTS = [*make_prompts(20), make_chat("talk", 3)]
 SHORT = Traffic(lengths=(2, 3, 30))  # some answers have nothing after their first token
@@ -104,3 +107,27 @@ def test_unknown_is_not_a_number():
     )
     assert (3.0, 1.0) == (paired[1].mean_acceptance_length, paired[1].decode_speedup)
     assert (None, None) == (paired[0].mean_acceptance_length, paired[0].decode_speedup)
+
+
+def test_under_load_they_end_at_the_estimates():
+    """Of the load that is being measured, windows in whatever order."""
+    trace = serving_trace(Server(), seed=3)
+    by_arm = sorted(trace.trials, key=lambda trial: trial.key.arm)
+    apart = replace(trace, trials=tuple(sorted(by_arm, key=lambda trial: trial.key.load)))
+    last = trace.trials[-1].key.load
+    (arm,) = estimate(at_load(trace, last), Intervals(num_resamples=10)).arms
+
+    for found in (running(trace), running(apart)):
+        assert pytest.approx(arm.decode_speedup.value) == found[arm.name].decode_speedup
+    found = running(trace)[arm.name]
+    assert pytest.approx(arm.mean_acceptance_length.value) == found.mean_acceptance_length
+    assert 3 * 80 == found.num_trials
+
+
+@pytest.mark.parametrize("evidence", [Evidence.COUNTERS, Evidence.NONE])
+def test_blocks_that_a_server_does_not_tell_give_no_length(evidence):
+    """Speed so far, and no τ."""
+    trace = serving_trace(Server(speedups={4: 1.2}), evidence=evidence)
+    found = running(trace)[DRAFT_4.name]
+
+    assert (None, float) == (found.mean_acceptance_length, type(found.decode_speedup))

@@ -7,6 +7,7 @@ from specmeasure.estimate.steadiness import steadiness
 from specmeasure.records.estimates import Steadiness, Unmeasured
 from specmeasure.records.plan import BASELINE, BASELINE_AGAIN
 from tests.fakes import DRAFT_4, NGRAM_4, make_block, make_trial
+from tests.simulated_load import Server, serving_trace
 
 ARMS = (BASELINE, DRAFT_4, NGRAM_4, BASELINE_AGAIN)
 STEP_S = 0.01
@@ -189,3 +190,33 @@ def test_outliers_are_listed_up_to_ten():
 def test_no_trials_have_no_pace():
     """An empty trace is unmeasured."""
     assert isinstance(steadiness([]), Unmeasured)
+
+
+def test_under_load_a_cycle_is_a_window():
+    """A lasting change of the machine shows in the windows of all arms, at a pace of their own."""
+    trace = serving_trace(Server(speedups={4: 1.3}, num_windows=30, window_noise=0.01))
+    slower = [
+        replace(trial, decode_s=1.3 * trial.decode_s) if trial.group >= 18 else trial
+        for trial in trace.trials
+    ]
+    steady, found = steadiness(trace.trials), steadiness(slower)
+
+    assert (30, (), 0) == (len(steady.pace), steady.steps, steady.num_outliers)
+    assert [18] == [step.cycle for step in found.steps]
+    assert found.steps[0].ratio == pytest.approx(1.3, rel=0.05)
+
+
+def test_loads_have_a_pace_of_their_own():
+    """Sixteen at once are slower than one; that is no change of the machine."""
+    trace = serving_trace(Server(speedups={1: 1.5, 16: 0.8}, num_windows=15, window_noise=0.01))
+
+    assert () == steadiness(trace.trials).steps
+
+
+def test_few_windows_tell_no_pace():
+    """Ten are too few, however many requests each had."""
+    found = steadiness(serving_trace(Server(speedups={4: 1.3})).trials)
+
+    assert (
+        Unmeasured(reason="the machine's pace needs 20 windows or more, this run has 10") == found
+    )

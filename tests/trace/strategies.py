@@ -3,11 +3,13 @@
 from hypothesis import strategies as st
 
 from specmeasure.records.plan import Sampling, TrialKey
+from specmeasure.records.serving import Load
 from specmeasure.records.trace import (
     Audit,
     BlockRecord,
     Checks,
     Divergence,
+    DraftCounts,
     FinishReason,
     Pull,
     SampledAudit,
@@ -15,6 +17,8 @@ from specmeasure.records.trace import (
     SuspectToken,
     TokenProbs,
     TrialRecord,
+    WindowKey,
+    WindowRecord,
 )
 
 names = st.text(max_size=8)
@@ -22,8 +26,16 @@ counts = st.integers(0, 2**31 - 1)
 sizes = st.integers(0, 2**40)
 seconds = st.floats(0, 1e6)
 ids = st.none() | st.lists(counts, max_size=4).map(tuple)
+loads = st.builds(Load, concurrency=st.integers(1, 999)) | st.builds(
+    Load, rate=st.floats(0.01, 1e6)
+)
 keys = st.builds(
-    TrialKey, prompt_id=names, turn=st.integers(0, 9), repeat=st.integers(0, 9), arm=names
+    TrialKey,
+    prompt_id=names,
+    turn=st.integers(0, 9),
+    repeat=st.integers(0, 9),
+    arm=names,
+    load=st.none() | loads,
 )
 labels = st.dictionaries(names, names, max_size=2).map(lambda more: {**more, "category": "c"})
 samplings = st.builds(
@@ -93,6 +105,26 @@ def blocks(draw):
     )
 
 
+@st.composite
+def draft_counts(draw):
+    """Counts whose every view follows from the same blocks, and as many of the views as drawn."""
+    drafted = draw(st.lists(st.integers(1, 6), max_size=5))
+    steps = tuple((most, draw(st.integers(0, most))) for most in drafted)
+    kept = [accepted for _, accepted in steps]
+    views = {
+        "num_drafted_blocks": len(steps),
+        "accepted_by_position": tuple(sum(one > i for one in kept) for i in range(6)),
+        "histogram": tuple(kept.count(j) for j in range(7)),
+        "steps": steps,
+    }
+    told = draw(st.sets(st.sampled_from(sorted(views))))
+    return DraftCounts(
+        num_draft_tokens=sum(drafted),
+        num_accepted_tokens=sum(kept),
+        **{name: views[name] for name in told},
+    )
+
+
 failed_trials = st.builds(
     TrialRecord,
     key=keys,
@@ -120,7 +152,22 @@ answered_trials = st.builds(
     peak_memory_bytes=st.none() | sizes,
     checks=st.none() | checks,
     blocks=st.lists(blocks(), max_size=3).map(tuple),
+    group=st.none() | counts,
+    counts=st.none() | draft_counts(),
+    sent_s=st.none() | seconds,
+    num_retries=st.none() | counts,
 )
 runs = st.lists(failed_trials | answered_trials, max_size=4, unique_by=lambda trial: trial.key).map(
     tuple
 )
+windows = st.builds(
+    WindowRecord,
+    key=st.builds(WindowKey, load=loads, group=counts, arm=names),
+    duration_s=seconds,
+    num_emitted_tokens=sizes,
+    mean_in_flight=seconds,
+    counters=st.none() | draft_counts(),
+    num_counted_tokens=st.none() | sizes,
+    memory_bytes=st.none() | sizes,
+)
+window_runs = st.lists(windows, max_size=4, unique_by=lambda window: window.key).map(tuple)

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from specmeasure.records.decision import Policy
 from specmeasure.records.plan import BASELINE, ModelOptions, Sampling
 from specmeasure.trace import store
 from tests.fakes import DRAFT_4, NGRAM_4, FakeEngine, make_manifest, make_plan, make_prompts
 from tests.fakes import record_into as record
-from tests.trace.strategies import runs
+from tests.trace.strategies import runs, window_runs
 
 
 @settings(deadline=None, max_examples=60)
@@ -32,6 +33,31 @@ def test_records_survive_journal_and_seal(trials):
 
     assert (trials, False) == (running.trials, running.sealed)
     assert (trials, True) == (sealed.trials, sealed.sealed)
+
+
+@settings(deadline=None, max_examples=60)
+@given(runs, window_runs, st.randoms())
+def test_windows_survive_journal_and_seal(trials, windows, rng):
+    """Each with its trials and their checks, dealt to windows at random, in recorded order."""
+    dealt = [rng.randrange(len(windows)) for _ in trials] if windows else []
+    own = [
+        tuple(t for t, i in zip(trials, dealt, strict=True) if i == n) for n in range(len(windows))
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store.create_run(folder, make_manifest(make_plan(), []))
+        with store.Journal(folder) as journal:
+            for window, in_it in zip(windows, own, strict=True):
+                journal.add_window(window, in_it)
+        running = store.read_trace(folder)
+        store.seal_run(folder)
+        sealed = store.read_trace(folder)
+        is_table_there = (folder / "windows.parquet").exists()
+
+    expected = tuple(trial for in_it in own for trial in in_it)
+    assert (windows, expected) == (running.windows, running.trials)
+    assert (windows, expected) == (sealed.windows, sealed.trials)
+    assert bool(windows) == is_table_there
 
 
 def test_a_run_survives_sealing(tmp_path):

@@ -39,18 +39,18 @@ def test_no_run_is_named(tmp_path):
         store.read_trace(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 3, 5, "4", None])
+@pytest.mark.parametrize("version", [0, 4, 6, "5", None])
 def test_another_schema_is_refused(running, version):
     """A trace of another schema is not guessed at; the message names both versions."""
     path = running / store.MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": version}))
 
-    with pytest.raises(UnreadableTrace, match=f"version {version}, this specmeasure reads 4"):
+    with pytest.raises(UnreadableTrace, match=f"version {version}, this specmeasure reads 5"):
         store.read_trace(running)
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "3", '{"schema_version": 4}', "{"], ids=["none", "list", "3", "bare", "{"]
+    "content", ["", "[]", "3", '{"schema_version": 5}', "{"], ids=["none", "list", "3", "bare", "{"]
 )
 def test_a_damaged_manifest_is_refused(running, content):
     """What is not a manifest is named, not raised as a decoder's error."""

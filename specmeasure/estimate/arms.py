@@ -1,0 +1,189 @@
+"""All estimates of one arm: alone, and beside the baseline."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from specmeasure.estimate import acceptance, latency
+from specmeasure.estimate.counts import own_windows
+from specmeasure.estimate.drafting import drafting
+from specmeasure.estimate.drift import losslessness
+from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.pairing import Pairs, by_cluster, cluster_of
+from specmeasure.estimate.quantiles import quantiles, request_times
+from specmeasure.estimate.textbook import textbook
+from specmeasure.records.estimates import (
+    ArmEstimates,
+    Costs,
+    Estimate,
+    Quantiles,
+    Textbook,
+    Unmeasured,
+)
+from specmeasure.records.plan import Arm
+from specmeasure.records.trace import DraftCounts, Trace, TrialRecord, WindowRecord
+
+
+def beside_baseline(
+    arm: Arm,
+    by_arm: Mapping[str, Sequence[TrialRecord]],
+    pairs: Pairs,
+    trace: Trace,
+    intervals: Intervals,
+) -> ArmEstimates:
+    """What a speculative arm's trials say, alone and on the contexts that both answered."""
+    plan = trace.manifest.plan
+    trials = by_arm[arm.name]
+    own = alone(arm, trials, trace, intervals)
+    if not pairs.arm:
+        nothing = Unmeasured(reason="no trial of this arm succeeded beside the baseline")
+        return replace(
+            own,
+            num_prompts=0,
+            draft_acceptance_rate=nothing,
+            mean_acceptance_length=nothing,
+            tokens_per_target_pass=nothing,
+            decode_speedup=nothing,
+            decode_speedup_corrected=nothing,
+            end_to_end_speedup=nothing,
+            median_prompt_speedup=nothing,
+            share_slower=nothing,
+            losslessness=losslessness(trials),
+            costs=nothing,
+            textbook=nothing,
+        )
+    base, spent = latency.times(pairs.baseline), latency.times(pairs.arm)
+    costs = latency.costs(
+        [trial for row in pairs.baseline for trial in row],
+        [trial for row in pairs.arm for trial in row],
+    )
+    fared = drafting(
+        pairs.arm,
+        arm.num_speculative_tokens,
+        intervals,
+        counters=_own_counters(windows_of(trace, arm), trials),
+    )
+    by_prompt = _prompt_speeds(pairs, intervals)
+    base_memory = _memory_bytes(by_arm[plan.arms[0].name], windows_of(trace, plan.arms[0]))
+    return replace(
+        own,
+        num_prompts=pairs.num_prompts,
+        extra_memory_bytes=(
+            None
+            if own.memory_bytes is None or base_memory is None
+            else own.memory_bytes - base_memory
+        ),
+        draft_acceptance_rate=fared.draft_acceptance_rate,
+        mean_acceptance_length=fared.mean_acceptance_length,
+        tokens_per_target_pass=fared.tokens_per_target_pass,
+        acceptance_survival=fared.acceptance_survival,
+        conditional_acceptance=fared.conditional_acceptance,
+        decode_speedup=latency.decode_speedup(base, spent, intervals),
+        decode_speedup_corrected=latency.decode_speedup(
+            base, spent, intervals.corrected(len(plan.speculative_arms))
+        ),
+        end_to_end_speedup=latency.end_to_end_speedup(base, spent, intervals),
+        median_prompt_speedup=by_prompt.median,
+        share_slower=by_prompt.share_slower,
+        prompt_speedups=by_prompt.speedups,
+        losslessness=losslessness(trials),
+        costs=costs,
+        textbook=_textbook(arm, pairs, costs, intervals),
+    )
+
+
+def _own_counters(
+    windows: Sequence[WindowRecord], trials: Sequence[TrialRecord]
+) -> list[DraftCounts] | None:
+    """Of the windows that are this arm's alone; None: its server has no counters."""
+    if all(window.counters is None for window in windows):
+        return None
+    return [one.counters for one in own_windows(windows, trials) if one.counters is not None]
+
+
+def _textbook(
+    arm: Arm, pairs: Pairs, costs: Costs | Unmeasured, intervals: Intervals
+) -> Textbook | Unmeasured:
+    if isinstance(costs, Unmeasured) and intervals.cluster == "window":
+        return costs
+    counts = acceptance.count_acceptance(pairs.arm, arm.num_speculative_tokens)
+    return textbook(counts, costs, arm.num_speculative_tokens, intervals)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PromptSpeeds:
+    median: Estimate
+    share_slower: Estimate
+    speedups: tuple[float, ...]
+
+
+def _prompt_speeds(pairs: Pairs, intervals: Intervals) -> _PromptSpeeds:
+    """Decode speedups of single prompts; on a server those of a window share its luck."""
+    own = pairs.by_prompt()
+    base, spent = latency.times(own.baseline), latency.times(own.arm)
+    windows = None
+    if intervals.cluster == "window":
+        names = [cluster_of(row[0]) for row in own.arm]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        windows = np.array([numbers[name] for name in names])
+    return _PromptSpeeds(
+        median=latency.median_prompt_speedup(base, spent, intervals, windows),
+        share_slower=latency.share_slower(base, spent, intervals, windows),
+        speedups=latency.prompt_speedups(base, spent),
+    )
+
+
+def alone(
+    arm: Arm, trials: Sequence[TrialRecord], trace: Trace, intervals: Intervals
+) -> ArmEstimates:
+    """What an arm's own trials say, without a partner."""
+    answered = [trial for trial in trials if not trial.failed]
+    rows = by_cluster(answered)
+    spent = latency.times(rows)
+    waits = request_times(answered)
+    nothing = Unmeasured(reason="no trial of this arm succeeded")
+    ttft = quantiles(waits.ttft_s, waits.cluster, intervals) if rows else nothing
+    return ArmEstimates(
+        name=arm.name,
+        num_speculative_tokens=arm.num_speculative_tokens,
+        num_prompts=len({trial.key.prompt_id for trial in answered}),
+        num_trials=len(trials),
+        num_failed_trials=len(trials) - len(answered),
+        num_planned_trials=trace.manifest.num_planned_trials // len(trace.manifest.plan.arms),
+        num_emitted_tokens=sum(trial.num_emitted_tokens or 0 for trial in answered),
+        ttft_s=_middle_ttft(spent, ttft, intervals),
+        tpot_s=latency.tpot(spent, intervals) if rows else nothing,
+        memory_bytes=_memory_bytes(answered, windows_of(trace, arm)),
+        ttft_quantiles=ttft,
+        tpot_quantiles=quantiles(waits.tpot_s, waits.cluster, intervals) if rows else nothing,
+        end_to_end_quantiles=(
+            quantiles(waits.end_to_end_s, waits.cluster, intervals) if rows else nothing
+        ),
+        losslessness=losslessness(trials) if arm.is_baseline else None,
+    )
+
+
+def _middle_ttft(
+    spent: latency.Times, waits: Quantiles | Unmeasured, intervals: Intervals
+) -> Estimate:
+    """Over prompts; under load over requests, which share the luck of their window."""
+    if isinstance(waits, Unmeasured):
+        return waits
+    return waits.p50 if intervals.cluster == "window" else intervals.median(spent.ttft_s)
+
+
+def _memory_bytes(trials: Sequence[TrialRecord], windows: Sequence[WindowRecord]) -> int | None:
+    """Weights plus the largest cache that a trial held; the most that a server's processes did."""
+    sizes = [
+        trial.model_bytes + trial.cache_bytes
+        for trial in trials
+        if trial.model_bytes is not None and trial.cache_bytes is not None
+    ]
+    sizes += [window.memory_bytes for window in windows if window.memory_bytes is not None]
+    return max(sizes, default=None)
+
+
+def windows_of(trace: Trace, arm: Arm) -> list[WindowRecord]:
+    """The windows of one arm's server."""
+    return [window for window in trace.windows if window.key.arm == arm.name]

@@ -1,0 +1,46 @@
+"""What is said of answers that servers gave."""
+
+from dataclasses import replace
+
+from specmeasure.brief.joined import join_arms
+from specmeasure.brief.output import write_output
+from specmeasure.records.estimates import Losslessness
+from tests.brief import examples, examples_load
+from tests.brief.examples_load import Served, lossless
+
+NONE_READ = lossless(num_trials=0, num_checked_tokens=0, num_differing_from_baseline=0)
+
+
+def said_of(served: Served, audit: Losslessness, *, gives_ids: bool = True) -> str:
+    """Of the arm in the headline."""
+    manifest, estimates, decision = served.records
+    servers = tuple(replace(one, gives_ids=gives_ids) for one in manifest.servers)
+    arms = tuple(replace(arm, losslessness=audit) for arm in estimates.arms)
+    joined = join_arms(manifest, replace(estimates, arms=arms), decision)
+    return write_output(replace(manifest, servers=servers), joined)[0].text
+
+
+def test_the_baselines_server_is_the_judge():
+    """Its answers and log-probabilities, not weights in this process."""
+    served = said_of(examples_load.managed(), lossless())
+    in_process = write_output(examples.manifest(), join_arms(*examples.go()))[0].text
+
+    assert "token by token against the baseline server's answers and logprobs (19,873" in served
+    assert "server" not in in_process
+
+
+def test_no_ids_and_no_reading_are_told_apart():
+    """Why nothing was checked; and no claim that texts are equal where nobody counted."""
+    read = said_of(examples_load.managed(), NONE_READ)
+    blind = said_of(examples_load.attached(), NONE_READ, gives_ids=False)
+
+    assert "Not audited token by token: the baseline's server could read none" in read
+    assert blind == "Not audited token by token: the servers gave no token ids to check."
+
+
+def test_differing_texts_are_counted():
+    """Where only texts can be compared."""
+    audit = replace(NONE_READ, num_differing_from_baseline=6)
+    said = said_of(examples_load.attached(), audit, gives_ids=False)
+
+    assert said.startswith("6 of 160 answers are not the baseline server's text. Not audited")
