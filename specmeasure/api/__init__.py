@@ -27,7 +27,7 @@ from specmeasure.api.replays import (
     resume_replay,
     start_replay,
 )
-from specmeasure.api.reports import Report, as_json, conclude, write_report
+from specmeasure.api.reports import Report, as_json, beside_one, conclude, write_report
 from specmeasure.api.runs import read_trace, resume, start
 from specmeasure.api.served_runs import told_length
 from specmeasure.api.texts import detokeniser
@@ -44,6 +44,7 @@ __all__ = [
     "as_json",
     "audit_answers",
     "audit_run",
+    "beside_one",
     "compare_runs",
     "compare_to_baseline",
     "conclude",

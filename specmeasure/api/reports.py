@@ -1,8 +1,10 @@
 """From a trace to its report: estimates, decision, pages and figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
+from specmeasure.api.count_checks import count_checks
 from specmeasure.api.looking import Look
 from specmeasure.api.schema import estimates_document
 from specmeasure.api.sequential import LEVEL, estimate_run
@@ -10,6 +12,7 @@ from specmeasure.brief import glossary
 from specmeasure.brief.figures import FIGURE_FILES, draw_figures
 from specmeasure.brief.tokens import Detokenise, show_trials
 from specmeasure.decide import decide, decide_under_load
+from specmeasure.errors import UsageError
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.load_curve import load_curve
 from specmeasure.estimate.summary import estimate
@@ -25,6 +28,13 @@ NUMBERS = ("estimates.json", "decision.json", "load.json")
 REPORT_FILES = (*PAGES, *FIGURE_FILES, *NUMBERS, *AUDIT_FILES)
 
 
+class _Served(TypedDict):
+    """What pages of runs on servers show beside what any run has."""
+
+    curve: LoadCurve | None
+    beside: Estimates | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One run, read to its conclusion."""
@@ -33,6 +43,7 @@ class Report:
     estimates: Estimates  # of a run on servers: at the load that decides
     decision: Decision
     curve: LoadCurve | None = None  # of a run on servers
+    beside: Estimates | None = None  # then, of a run in process over the same prompts
 
 
 def conclude(
@@ -57,6 +68,32 @@ def conclude(
         estimates = estimate(trace, Intervals(level=level, seed=seed))
     decision = decide(estimates, policy or trace.manifest.policy)
     return Report(trace=trace, estimates=estimates, decision=decision)
+
+
+def beside_one(report: Report, in_process: Trace, *, name: str) -> Report:
+    """A report of a run on servers beside what the same arms do one request at a time.
+
+    Args:
+        report: of the run on servers.
+        in_process: another run's trace.
+        name: of the other run, for messages.
+
+    Raises:
+        UsageError: the runs are not of these two kinds, or not over the same prompts.
+    """
+    if report.curve is None:
+        raise UsageError(f"--beside {name}: is for runs on servers; this one was in process.")
+    if in_process.manifest.plan.serving:
+        raise UsageError(f"--beside {name}: is a run on servers, too; name one in process.")
+    ours, theirs = (
+        {trial.prompt_hash for trial in one.trials} for one in (report.trace, in_process)
+    )
+    if not ours <= theirs:
+        raise UsageError(
+            f"--beside {name}: lacks {len(ours - theirs)} of the {len(ours)} prompts of this run; "
+            "record it over the same files, with the same --limit."
+        )
+    return replace(report, beside=estimate_run(in_process))
 
 
 def _conclude_served(trace: Trace, policy: Policy, *, seed: int) -> Report:
@@ -91,12 +128,14 @@ def write_report(report: Report, folder: Path, *, detokenise: Detokenise | None 
     if report.curve is not None:
         (folder / "load.json").write_bytes(store.plain(report.curve))
     records = (report.trace.manifest, report.estimates, report.decision)
+    served: _Served = {"curve": report.curve, "beside": report.beside}
+    checks = count_checks(report.trace)
     pages = {
-        "brief.md": render_markdown(*records, figures=figures, curve=report.curve),
-        "details.md": render_details(*records, figures=figures, curve=report.curve),
+        "brief.md": render_markdown(*records, figures=figures, **served),
+        "details.md": render_details(*records, figures=figures, **served, cross_checks=checks),
         glossary.FILE: glossary.glossary(),
         "report.html": render_html(
-            brief_content(*records, curve=report.curve),
+            brief_content(*records, **served, cross_checks=checks),
             drawn,
             show_trials(report.trace, detokenise),
         ),

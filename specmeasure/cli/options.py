@@ -380,6 +380,14 @@ StartTimeout = Annotated[
 RequestTimeout = Annotated[
     float, _option("--request-timeout", min=1, help="Seconds for one answer.", panel=SERVERS)
 ]
+Beside = Annotated[
+    Path | None,
+    _option(
+        "--beside",
+        help="A run in process over the same prompts, shown beside the servers.",
+        panel=SERVERS,
+    ),
+]
 AtConcurrency = Annotated[
     int | None,
     _option(

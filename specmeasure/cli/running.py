@@ -45,6 +45,7 @@ WITH_RESUME = {
     "quiet",
     "baseline_url",
     "speculative_url",
+    "beside",
 }
 WITH_PLAN = {"plan", "until_decided", "out", "force", "run_code", "check", "as_json", "quiet"}
 GIB = 2**30
@@ -191,6 +192,9 @@ def conclude(context: typer.Context, folder: Path, trace: Trace, *, policy: Poli
         warn(serving.way_on(trace, folder))
         return
     report = api.conclude(trace, policy=policy)
+    beside: Path | None = context.params.get("beside")
+    if beside is not None:
+        report = api.beside_one(report, api.read_trace(beside), name=str(beside))
     for note in machine_notes(report.estimates, report.decision.policy):
         warn(note)
     brief = api.write_report(report, folder, detokenise=_detokeniser(trace))
@@ -198,7 +202,9 @@ def conclude(context: typer.Context, folder: Path, trace: Trace, *, policy: Poli
         print(api.as_json(report))
     else:
         console = wide_console()
-        console.print(summary_table(trace.manifest, report.estimates, report.decision))
+        console.print(
+            summary_table(trace.manifest, report.estimates, report.decision, curve=report.curve)
+        )
         console.print(f"Brief: {brief}", soft_wrap=True, highlight=False)
     if context.params["check"]:
         raise typer.Exit(EXIT_BY_VERDICT[report.decision.verdict])
