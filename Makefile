@@ -12,7 +12,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
 
-# The same against a real vLLM, in an environment of its own (3.5 GB): minutes to prepare, minutes to run.
+# The same against a real vLLM, in an environment of its own (3.5 GB): minutes to prepare, minutes to
+# run. Nothing else runs these tests: they want the variable.
 test-vllm: $(INSTALLED) $(VLLM)/.installed
 	SPECMEASURE_VLLM_PYTHON=$(abspath $(VLLM)/bin/python) $(BIN)/python -m pytest -m vllm tests/vllm
 

@@ -8,7 +8,7 @@ with the requests in flight. Times are exact: ``run`` uses a loop whose clock ju
 import asyncio
 import selectors
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from random import Random
@@ -103,6 +103,8 @@ class FakeServer:
         dies_after: asks that it answers before it is lost; None: it lives.
         foreign_tokens: that others have it emit and draft during every ask of ours.
         counts_after_s: how long its counters lag behind.
+        restarts_after: asks after which its counters stand at 0 again; None: never.
+        torn_looks: which looks at its counters, from 0, find a page that contradicts itself.
     """
 
     name: str
@@ -119,6 +121,9 @@ class FakeServer:
     dies_after: int | None = None
     foreign_tokens: int = 0
     counts_after_s: float = 0.0
+    restarts_after: int | None = None
+    torn_looks: Collection[int] = ()
+    num_looks: int = 0
     asks: list[Ask] = field(default_factory=list)
     sent_at: list[float] = field(default_factory=list)
     num_in_flight: int = 0
@@ -145,6 +150,8 @@ class FakeServer:
         if self.dies_after is not None and len(self.asks) >= self.dies_after:
             raise ServerLost(f"{self.name} died.")
         self.asks.append(ask)
+        if len(self.asks) == self.restarts_after:
+            self._counted.clear()
         sent = clock()
         self.sent_at.append(sent)
         self._now_in_flight(+1)
@@ -184,6 +191,9 @@ class FakeServer:
 
     async def snapshot(self) -> Snapshot:
         """Its counters now."""
+        self.num_looks += 1
+        if self.num_looks - 1 in self.torn_looks:
+            raise UnexpectedReply("/metrics contradicts itself")
         drafts = None
         if self.num_speculative_tokens:
             drafts = DraftCounts(

@@ -56,6 +56,7 @@ class Faults:
     hangs_on: str | None = None  # a page that never comes: "/metrics"
     hangs_before: bool = False  # no byte of an answer
     hangs_after: bool = False  # nothing after the first token
+    hangs_at_end: bool = False  # the stream stays open after its last event
     breaks_off: bool = False  # the connection is lost after the first token
     broken_json: bool = False  # in the second event
     error_event: str | None = None  # the message of an error object in place of the second event
@@ -219,7 +220,9 @@ class StubServer:
         if path == self.faults.hangs_on:
             await asyncio.Event().wait()
         names = [self.model, *self.more_models]
-        pages: dict[str, object] = {"/v1/models": {"data": [{"id": name} for name in names]}}
+        pages: dict[str, object] = {
+            "/v1/models": {"data": [{"id": name, "owned_by": self.engine} for name in names]}
+        }
         if self.engine != "openai":
             pages["/metrics"] = self._metrics()
         if self.engine == "vllm":
@@ -286,6 +289,8 @@ class StubServer:
                 await self._spoil(writer)
         await _write_event(writer, json.dumps(answer.totals()))
         await _write_event(writer, "[DONE]")
+        if self.faults.hangs_at_end:
+            await asyncio.Event().wait()
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return not self.faults.closes_after

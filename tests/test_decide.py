@@ -640,3 +640,39 @@ def test_slow_slices_are_found_on_any_axis():
     assert Verdict.NO_GO == found.verdict
     assert finding.observed.startswith("language te 0.83 [0.75, 0.91]")
     assert ["category", "language"] == [one.axis for one in found.slices]
+
+
+@pytest.mark.parametrize(
+    ("num_compared", "num_differing", "verdict", "said"),
+    [
+        (100, 0, Verdict.GO, "0 audited, 100 greedy answers; compared as text: all 100 are equal"),
+        (100, 3, Verdict.INCONCLUSIVE, "compared as text: 3 of 100 differ, by near-ties or by f"),
+        (99, 0, Verdict.INCONCLUSIVE, "compared as text: all 99 are equal"),
+        (0, 0, Verdict.INCONCLUSIVE, "0 of 0 audited, 100 greedy answers"),
+    ],
+)
+def test_texts_that_are_all_equal_have_no_divergence(num_compared, num_differing, verdict, said):
+    """Of a server that gives no ids; a differing text may be a near-tie and proves nothing."""
+    texts = replace(
+        audited(0),
+        num_trials=0,
+        num_identical=0,
+        num_checked_tokens=0,
+        num_compared=num_compared,
+        num_differing_from_baseline=num_differing,
+        compared_as_text=True,
+    )
+    found = decide(estimates_of(an_arm(losslessness=texts)), Policy())
+    (finding,) = [one for one in found.arms[0].findings if "divergence" in one.rule]
+
+    assert verdict == found.verdict
+    assert said in finding.observed
+
+
+def test_ids_that_are_all_equal_are_not_called_text():
+    """The audit failed, and the ids are known."""
+    ids = replace(audited(0), num_trials=0, num_compared=100)
+    found = decide(estimates_of(an_arm(losslessness=ids)), Policy())
+    (finding,) = [one for one in found.arms[0].findings if "divergence" in one.rule]
+
+    assert "compared with the baseline's: all 100 are equal" in finding.observed

@@ -75,6 +75,33 @@ def test_the_speed_rule_names_the_load():
     assert "0.85 [0.80, 0.90] at 95 %, 10 windows" == found.observed
 
 
+@pytest.mark.parametrize("whose", ["baseline", DRAFT])
+@pytest.mark.parametrize(("number", "verdict"), [(4, Verdict.GO), (5, Verdict.INCONCLUSIVE)])
+def test_answers_in_one_piece_leave_the_speed_open(whose, number, verdict):
+    """More than 5 % of an arm's or of the baseline's 80: what is left may be of a kind."""
+    made = point(4, {DRAFT: between(1.3, 1.5)})
+    lumps = {"num_in_one_piece": number}
+    if whose == DRAFT:
+        made = replace(made, arms=tuple(replace(arm, **lumps) for arm in made.arms))
+    else:
+        made = replace(made, baseline=replace(made.baseline, **lumps))
+    found = decide_under_load(curve(made), Policy())
+    speed = found.arms[0].findings[0]
+
+    assert verdict == found.verdict
+    assert (verdict is Verdict.GO) == (
+        f"; {number} of 80 answers of {whose} arrived in one piece: their" not in speed.observed
+    )
+
+
+def test_a_loss_is_open_too_where_answers_came_in_one_piece():
+    """Nobody knows the decode time of those that were left out, either way."""
+    made = point(4, {DRAFT: between(0.7, 0.8)})
+    made = replace(made, baseline=replace(made.baseline, num_in_one_piece=30))
+
+    assert Verdict.INCONCLUSIVE is decide_under_load(curve(made), Policy()).verdict
+
+
 def test_a_concurrency_that_was_not_measured_is_refused():
     """With what was, and how to measure it."""
     with pytest.raises(UsageError, match=r"at_concurrency = 8.*concurrency 4.*--concurrency 8"):

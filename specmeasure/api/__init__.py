@@ -29,7 +29,7 @@ from specmeasure.api.replays import (
 )
 from specmeasure.api.reports import Report, as_json, beside_one, conclude, write_report
 from specmeasure.api.runs import read_trace, resume, start
-from specmeasure.api.served_runs import told_length
+from specmeasure.api.served_runs import engine_at, told_length
 from specmeasure.api.texts import detokeniser
 from specmeasure.records.request import Request
 from specmeasure.run.watch import SILENT, Watchers
@@ -50,6 +50,7 @@ __all__ = [
     "conclude",
     "conclude_replay",
     "detokeniser",
+    "engine_at",
     "look",
     "plan_arms",
     "plan_candidates",

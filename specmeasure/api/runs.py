@@ -89,11 +89,12 @@ def start(  # noqa: PLR0913 - what a caller may say of a run that is no part of 
     return _record(manifest, engine, prompts, folder, watchers, run_code=run_code)
 
 
-def resume(
+def resume(  # noqa: PLR0913 - what may have changed since, each by keyword
     folder: Path,
     sources: Sequence[str] = (),
     *,
     endpoints: Sequence[Endpoint] = (),
+    request_timeout_s: float | None = None,
     run_code: bool = False,
     watchers: Watchers = SILENT,
 ) -> Trace:
@@ -103,6 +104,7 @@ def resume(
         folder: of the run.
         sources: where the prompts are now, if they moved or came from stdin.
         endpoints: where attached servers are now, if they moved or were not there yet.
+        request_timeout_s: seconds that a server's answer may take now; None: as before.
         run_code: as for ``start``; it is asked for again.
         watchers: told what happens.
 
@@ -115,8 +117,9 @@ def resume(
     manifest = trace.manifest
     corpus = read_again(manifest, folder, sources, run_code=run_code)
     if manifest.plan.serving:
+        plan = served_runs.with_timeout(manifest.plan, request_timeout_s)
         session = served_runs.Session(
-            folder=folder, plan=manifest.plan, corpus=corpus, watchers=watchers, run_code=run_code
+            folder=folder, plan=plan, corpus=corpus, watchers=watchers, run_code=run_code
         )
         return served_runs.resume(session, manifest, endpoints)
     if endpoints:

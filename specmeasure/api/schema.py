@@ -18,7 +18,7 @@ from specmeasure.records.estimates import Estimates
 SCHEMA_VERSION = 2
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_NAMES = {float: "number", int: "integer", str: "string", NoneType: "null"}
+_NAMES = {bool: "boolean", float: "number", int: "integer", str: "string", NoneType: "null"}
 _COMMENTED = re.compile(r"^    (\w+): .*?  # (.+)$", re.MULTILINE)
 
 Schema = dict[str, Any]

@@ -1,6 +1,7 @@
 """Runs on serving engines: servers started or attached to, put under load, recorded."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -11,22 +12,24 @@ from typing import TYPE_CHECKING, Self
 from specmeasure.api.answers import grading_notes
 from specmeasure.api.beginnings import open_folder, state
 from specmeasure.api.prompts import budget_notes, keep_fitting, sample_fitting
-from specmeasure.errors import ModelError, UsageError
+from specmeasure.errors import ModelError, ServerLost, UsageError
 from specmeasure.estimate.running import RunningSums
 from specmeasure.records.corpus import Corpus, CorpusOptions, Dropped, Prompt
 from specmeasure.records.plan import BASELINE, Arm, Method, Plan
 from specmeasure.records.request import Request
-from specmeasure.records.serving import Endpoint, ServerFacts, Serving
+from specmeasure.records.serving import Endpoint, ServerFacts, Serving, ServingEngine
 from specmeasure.records.trace import Manifest, Trace
 from specmeasure.run.environment import environment, free_cores, load_average, load_warning
 from specmeasure.run.load_recorder import LoadRecorder
 from specmeasure.run.requests import Contexts
 from specmeasure.run.watch import WatchedJournal, Watchers
-from specmeasure.run.windows import windows_in_order
+from specmeasure.run.windows import planned_by_load
+from specmeasure.servers import detect
 from specmeasure.servers.attach import connect
 from specmeasure.servers.attached import AttachedFleet
 from specmeasure.servers.commands import launch_for
 from specmeasure.servers.launch import num_threads
+from specmeasure.servers.limits import Limits
 from specmeasure.servers.managed import ManagedFleet
 from specmeasure.servers.plain import PlainContexts, tools_unsent
 from specmeasure.servers.server import Fleet
@@ -72,12 +75,25 @@ def told_length(serving: Serving) -> int:
     return found
 
 
+def with_timeout(plan: Plan, request_timeout_s: float | None) -> Plan:
+    """The plan with another limit on one answer, if there is one."""
+    if request_timeout_s is None or plan.serving is None:
+        return plan
+    return replace(plan, serving=replace(plan.serving, request_timeout_s=request_timeout_s))
+
+
+def engine_at(url: str) -> ServingEngine:
+    """The kind of a server that runs already; see ``servers.detect``."""
+    return asyncio.run(detect.engine_at(url, Limits()))
+
+
 def start(session: Session, request: Request, *, replace_run: bool) -> Trace:
     """Record a new run; see ``runs.start``.
 
     One that measures a server before and after its owner sets it up anew comes back unsealed from
     its first half.
     """
+    store.refuse_busy(session.folder)
     plan, watchers = session.plan, session.watchers
     machine = environment(num_threads(plan), load_average())
     asked = _Asked.of(session, request.options)
@@ -86,7 +102,7 @@ def start(session: Session, request: Request, *, replace_run: bool) -> Trace:
     notes += [busy] if (busy := load_warning(machine)) else []
     for note in notes:
         watchers.warning(note)
-    planned = _planned_by_load(plan, asked.prompts)
+    planned = planned_by_load(plan, asked.prompts)
     manifest = replace(
         state(request, session.corpus, asked.prompts, asked.misfits, machine),
         num_planned_trials=sum(planned),
@@ -104,6 +120,7 @@ def resume(session: Session, manifest: Manifest, endpoints: Sequence[Endpoint]) 
         manifest: of the run.
         endpoints: where attached servers are now, if they moved or were not there yet.
     """
+    store.refuse_busy(session.folder)
     serving = _serving(session.plan)
     if endpoints and serving.is_managed:
         raise UsageError(f"{session.folder}: this run starts its servers itself; leave out URLs.")
@@ -118,6 +135,7 @@ async def _start(
     session: Session, manifest: Manifest, asked: "_Asked", *, replace_run: bool
 ) -> Trace:
     endpoints = _serving(session.plan).endpoints
+    shutil.rmtree(session.folder / LOGS, ignore_errors=True)  # of the run that is replaced
     async with _opened(session, endpoints) as (fleet, servers):
         manifest = replace(
             manifest, servers=servers, warnings=(*manifest.warnings, *fleet.warnings)
@@ -166,6 +184,9 @@ async def _opened(
         for warning in fleet.warnings:
             session.watchers.warning(warning)
         yield fleet, tuple(servers)
+    except ServerLost as error:
+        ends = [f"{arm.name}: {end}" for arm in distinct if (end := fleet.how_it_ended(arm))]
+        raise ServerLost("\n".join([str(error), *ends])) from error
     finally:
         await fleet.close()
 
@@ -262,14 +283,6 @@ def _serving(plan: Plan) -> Serving:
     if plan.serving is None:
         raise ValueError("the plan uses no servers")
     return plan.serving
-
-
-def _planned_by_load(plan: Plan, prompts: Sequence[Prompt]) -> tuple[int, ...]:
-    windows = windows_in_order(plan, prompts)
-    return tuple(
-        sum(window.group.num_requests for window in windows if window.load == load)
-        for load in _serving(plan).loads
-    )
 
 
 def _lasting(facts: ServerFacts) -> ServerFacts:

@@ -21,6 +21,7 @@ from specmeasure.records.estimates import Estimate, Estimates, Interval
 from specmeasure.records.load_curve import ArmUnderLoad, Crossover, LoadCurve, LoadPoint
 from specmeasure.records.trace import Manifest
 
+LEAST_FOREIGN = 0.005  # of the tokens: as much as a few lost requests or other counting explain
 _MOST_ARMS = 3
 _MOST_ROWS = 10  # of the table on one page
 
@@ -56,7 +57,7 @@ def write_load_page(
     """The best arms that fit on a page, over all loads; nothing is said where nothing happened."""
     names = _ranked(decision)
     shown = names[: min(_MOST_ARMS, max(1, _MOST_ROWS // len(curve.points)))]
-    is_foreign = curve.foreign_share is not None and curve.foreign_share > 0
+    is_foreign = curve.foreign_share is not None and curve.foreign_share > LEAST_FOREIGN
     return LoadPage(
         table=load_table(curve, decision, shown, notes),
         arms_left_out=_arms_left_out(names[len(shown) :]),
@@ -64,6 +65,7 @@ def write_load_page(
             *_crossovers(curve, shown),
             _throughput(curve),
             *_goodput(curve, decision),
+            *_in_one_piece(curve),
             *_troubles(curve),
             *([_foreign(curve)] if is_foreign else []),
         ),
@@ -88,6 +90,7 @@ def write_load_details(
         sentences=(
             _throughput(curve),
             *_goodput(curve, decision),
+            *_in_one_piece(curve),
             *troubles,
             _foreign(curve),
         ),
@@ -173,6 +176,28 @@ def _goodput(curve: LoadCurve, decision: Decision) -> tuple[str, ...]:
     return (f"{said}. At {point.load}: {listed(shares)}.",)
 
 
+def _in_one_piece(curve: LoadCurve) -> tuple[str, ...]:
+    """Answers whose decode time is unknown, with the likely cause."""
+    found = [
+        f"{count(under.num_in_one_piece)} of {count(arm.num_trials - arm.num_failed_trials)} "
+        f"answers of {plain(arm.name)} at {point.load}"
+        for point in curve.points
+        for arm, under in (
+            (point.estimates.baseline, point.baseline),
+            *((one.estimates, one.under_load) for one in arms_at(point).values()),
+        )
+        if under.num_in_one_piece
+    ]
+    if not found:
+        return ()
+    said = (
+        f"Arrived in one piece: {listed(found)}. The server's or this machine's CPU was too busy "
+        "to stream them, or something on the way buffers; their decode time and TTFT are unknown "
+        "and left out. Give the server more cores, or run this tool on another machine."
+    )
+    return (said,)
+
+
 def _troubles(curve: LoadCurve) -> tuple[str, ...]:
     """Requests that failed, and that had to be sent again."""
     failed = [
@@ -206,10 +231,14 @@ def _foreign(curve: LoadCurve) -> str:
             "Whether others used the servers meanwhile is not known: they do not count the tokens "
             "that they emit."
         )
-    if found <= 0:
-        return (
-            "Nobody else used the servers: they counted no token that this run had not asked for."
-        )
+    if found <= LEAST_FOREIGN:
+        counted = "they counted no token beyond this run's"
+        if found > 0:
+            counted = (
+                f"{share(found)} of the tokens that they counted are beyond this run's, as few as "
+                "lost requests and ends counted otherwise explain"
+            )
+        return f"Nobody else used the servers, as far as counts tell: {counted}."
     return (
         f"{share(found)} of the tokens that the servers counted were not asked for by this run: "
         "others used them meanwhile, or requests failed midway."

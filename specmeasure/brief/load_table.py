@@ -232,6 +232,7 @@ _BOOKKEEPING: tuple[Row, ...] = (
     ("In flight", lambda arm: in_flight(arm.under_load)),
     ("Requests", lambda arm: count(arm.estimates.num_trials)),
     ("Failed", lambda arm: count(arm.estimates.num_failed_trials)),
+    ("In one piece", lambda arm: count(arm.under_load.num_in_one_piece)),
     ("Retries", lambda arm: count(arm.under_load.num_retries)),
     ("Memory", lambda arm: memory(arm.estimates)),
 )

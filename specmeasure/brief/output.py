@@ -82,18 +82,21 @@ def _greedy(audit: Losslessness | Unmeasured | None, arm: JoinedArm, manifest: M
 
 
 def _by_text(audit: Losslessness, arm: JoinedArm, manifest: Manifest) -> str:
-    """Where no token was checked; nothing is said of texts unless some differ."""
+    """Where no token was checked; nothing is said of answers that nobody compared."""
     asked = [one for one in manifest.servers if one.arm in (BASELINE.name, arm.plan.name)]
     why = "the baseline's server could read none of its answers again"
     if not all(one.gives_ids for one in asked):
         why = "the servers gave no token ids to check"
     said = f"Not audited token by token: {why}."
-    if not audit.num_differing_from_baseline:
+    if not audit.num_compared:
         return said
-    answers = count(audit.num_trials or arm.estimates.num_trials, "answer")
+    how = "Compared as text" if audit.compared_as_text else "Compared by token ids"
+    compared = count(audit.num_compared, "answer")
+    if not audit.num_differing_from_baseline:
+        return f"{how}: {compared}, all equal to the baseline's. {said}"
     differing = count(audit.num_differing_from_baseline)
     return (
-        f"{differing} of {answers} are not the baseline server's text. {said} What differs may be "
+        f"{how}: {differing} of {compared} differ from the baseline's. {said} What differs may be "
         "a near-tie or a fault."
     )
 

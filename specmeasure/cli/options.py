@@ -286,8 +286,8 @@ Engine = Annotated[
     str | None,
     _option(
         "--engine",
-        help="Measure on a server: vllm or llamacpp, started here; with --baseline-url the kind "
-        "of the running ones: vllm, llamacpp, sglang, trtllm or openai. Left out: in process.",
+        help="Measure on servers: vllm or llamacpp, started here. Of running ones (--baseline-url) "
+        "their kind: vllm, llamacpp, sglang, trtllm or openai. Left out: asked, or in process.",
         panel=SERVERS,
     ),
 ]

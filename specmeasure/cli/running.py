@@ -46,6 +46,7 @@ WITH_RESUME = {
     "baseline_url",
     "speculative_url",
     "beside",
+    "request_timeout",
 }
 WITH_PLAN = {"plan", "until_decided", "out", "force", "run_code", "check", "as_json", "quiet"}
 GIB = 2**30
@@ -75,7 +76,7 @@ def request(context: typer.Context, watchers: api.Watchers) -> Request:
     if not asked["prompts"]:
         raise UsageError("no prompts: name files, folders or - for stdin (or --resume a run).")
     rules = [_lossy_rule(text) for text in asked["lossy"] or ()]
-    served = serving.serving(asked) if "engine" in asked else None
+    served = serving.serving(asked, given_names(context)) if "engine" in asked else None
     plan = (
         plan_for(asked, watchers, lambda found: arms_at(found, _lengths(asked["k"]), rules))
         if served is None
@@ -164,6 +165,11 @@ def resume(context: typer.Context) -> tuple[Path, Trace]:
             folder,
             context.params["prompts"] or (),
             endpoints=serving.endpoints(context.params),
+            request_timeout_s=(
+                context.params["request_timeout"]
+                if "request_timeout" in given_names(context)
+                else None
+            ),
             run_code=context.params["run_code"],
             watchers=watchers,
         )

@@ -7,30 +7,46 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from specmeasure import api
 from specmeasure.errors import UsageError
 from specmeasure.records.decision import Policy
 from specmeasure.records.plan import Arm, Method
 from specmeasure.records.serving import Endpoint, Load, Serving, ServingEngine, Slo
 from specmeasure.records.trace import Trace
+from specmeasure.servers.address import base_url
 
 MANAGED = (ServingEngine.VLLM, ServingEngine.LLAMACPP)
 _ATTACHED_ONLY = ("baseline_url", "speculative_url", "model")
 _MANAGED_ONLY = ("engine_args", "vllm_python", "llama_server", "speculative_config", "keep_apart")
-_EITHER = ("engine", "concurrency", "rate", "slo", "tokenizer")
+_EITHER = (
+    "concurrency",
+    "rate",
+    "windows",
+    "slo",
+    "tokenizer",
+    "start_timeout",
+    "request_timeout",
+    "beside",
+    "at_concurrency",
+)
 _SPECULATIVE = "speculative"  # the name of the attached arm
 
 
-def serving(asked: dict[str, Any]) -> Serving | None:
+def serving(asked: dict[str, Any], given: set[str]) -> Serving | None:
     """How the run uses servers; None where no option names one.
+
+    Args:
+        asked: parsed options.
+        given: names of those that were typed.
 
     Raises:
         UsageError: options that contradict each other, or a value that cannot be read.
     """
-    given = {name for name in (*_ATTACHED_ONLY, *_MANAGED_ONLY, *_EITHER) if asked.get(name)}
     if not given & {"engine", "baseline_url", "speculative_url"}:
-        if given:
+        loose = given & {*_ATTACHED_ONLY, *_MANAGED_ONLY, *_EITHER}
+        if loose:
             raise UsageError(
-                f"{_flags(given)} are for servers: name an --engine to be started, or the "
+                f"{_flags(loose)}: for servers; name an --engine to be started, or the "
                 "--baseline-url and --speculative-url of running ones."
             )
         return None
@@ -40,7 +56,7 @@ def serving(asked: dict[str, Any]) -> Serving | None:
 def endpoints(asked: dict[str, Any]) -> tuple[Endpoint, ...]:
     """The URLs of attached servers by arm."""
     urls = (("baseline", asked["baseline_url"]), (_SPECULATIVE, asked["speculative_url"]))
-    return tuple(Endpoint(arm=arm, url=_clean_url(url)) for arm, url in urls if url)
+    return tuple(Endpoint(arm=arm, url=base_url(url)) for arm, url in urls if url)
 
 
 def served_arms(asked: dict[str, Any], lengths: Sequence[int]) -> tuple[Arm, ...]:
@@ -123,9 +139,11 @@ def _attached(asked: dict[str, Any], given: set[str]) -> Serving:
                 f"{_flags({name})}: the attached server is set up already. Its model is named with "
                 "--model, its tokenizer with --tokenizer."
             )
+    named = endpoints(asked)
+    engine = asked["engine"]
     return Serving(
-        engine=_engine(asked["engine"] or ServingEngine.OPENAI),
-        endpoints=endpoints(asked),
+        engine=api.engine_at(named[0].url) if engine is None else _engine(engine),
+        endpoints=named,
         model=asked["model"],
         tokenizer=asked["tokenizer"],
         **_common(asked),
@@ -159,26 +177,26 @@ def _loads(concurrency: str | None, rate: str | None) -> tuple[Load, ...]:
         levels = sorted({int(part) for part in (concurrency or "1").split(",")})
         return tuple(Load(concurrency=one) for one in levels)
     except ValueError:
-        flag, text, example = (
-            ("--rate", rate, "0.5,2") if rate else ("--concurrency", concurrency, "1,4,16")
+        wanted = (
+            f"--rate {rate}: use numbers above 0, e.g. 0.5,2."
+            if rate
+            else f"--concurrency {concurrency}: use whole numbers above 0, e.g. 1,4,16."
         )
-        raise UsageError(f"{flag} {text}: use numbers above 0, e.g. {example}.") from None
+        raise UsageError(wanted) from None
 
 
 def _slo(text: str | None) -> Slo | None:
     if text is None:
         return None
     names = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "end_to_end_s"}
-    limits = {}
-    for part in text.split(","):
-        name, _, number = part.partition("=")
-        try:
-            limits[names[name.strip()]] = float(number)
-        except (KeyError, ValueError):
-            raise UsageError(
-                f"--slo {text}: use seconds by name, ttft, tpot or e2e, e.g. ttft=0.5,tpot=0.05."
-            ) from None
-    return Slo(**limits)
+    try:
+        pairs = [part.partition("=") for part in text.split(",")]
+        return Slo(**{names[name.strip()]: float(number) for name, _, number in pairs})
+    except (KeyError, ValueError):
+        raise UsageError(
+            f"--slo {text}: use seconds above 0 by name, ttft, tpot or e2e, e.g. "
+            "ttft=0.5,tpot=0.05."
+        ) from None
 
 
 def _split(texts: Sequence[str]) -> tuple[str, ...]:
@@ -205,23 +223,6 @@ def _configured(text: str) -> Arm:
             'num_speculative_tokens, e.g. \'{"method": "eagle", "model": "path", '
             '"num_speculative_tokens": 3}\'.'
         ) from None
-
-
-def _clean_url(url: str) -> str:
-    """The URL without a slash at its end.
-
-    Raises:
-        UsageError: it holds a password, or is none.
-    """
-    scheme, _, rest = url.partition("://")
-    if scheme not in ("http", "https") or not rest:
-        raise UsageError(f"{url}: not a URL; use e.g. http://localhost:8000.")
-    if "@" in rest.partition("/")[0]:
-        raise UsageError(
-            "a URL holds a name or a password; leave it out, and put an API key into the "
-            "environment variable SPECMEASURE_API_KEY."
-        )
-    return url.rstrip("/").removesuffix("/v1")
 
 
 def _flags(names: set[str]) -> str:

@@ -33,16 +33,38 @@ def faithful(
 
 
 def _greedy_lossless(arm: ArmEstimates, audit: Losslessness, policy: Policy) -> RuleFinding:
+    rule = f"at most {policy.max_divergent_trials} answers with an unexplained divergence"
     num_answers = arm.num_trials - arm.num_failed_trials - audit.num_sampled
+    if audit.num_compared and not audit.num_trials:
+        return _compared(rule, audit, num_answers)
     outcome = RuleOutcome.MET if audit.num_trials == num_answers else RuleOutcome.OPEN
     if audit.num_divergent > policy.max_divergent_trials:
         outcome = RuleOutcome.FAILED
     return RuleFinding(
-        rule=f"at most {policy.max_divergent_trials} answers with an unexplained divergence",
+        rule=rule,
         outcome=outcome,
         observed=(
             f"{audit.num_divergent} of {audit.num_trials} audited, {num_answers} greedy answers"
         ),
+    )
+
+
+def _compared(rule: str, audit: Losslessness, num_answers: int) -> RuleFinding:
+    """Where none was audited: equal answers speak for themselves, others may be near-ties.
+
+    Of equal texts the tokens can differ, by another way to spell the same; that is no fault.
+    """
+    how = "compared as text" if audit.compared_as_text else "compared with the baseline's"
+    num_differing, num_compared = audit.num_differing_from_baseline, audit.num_compared
+    if num_differing:
+        said = f"{how}: {num_differing} of {num_compared} differ, by near-ties or by faults"
+    else:
+        said = f"{how}: all {num_compared} are equal"
+    is_met = not num_differing and num_compared == num_answers
+    return RuleFinding(
+        rule=rule,
+        outcome=RuleOutcome.MET if is_met else RuleOutcome.OPEN,
+        observed=f"0 audited, {num_answers} greedy answers; {said}",
     )
 
 

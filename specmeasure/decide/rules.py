@@ -1,5 +1,7 @@
 """The rules on speed, memory and evidence, one function each."""
 
+from dataclasses import replace
+
 from specmeasure.decide.bounds import absence, at_least, spoken
 from specmeasure.records.decision import Policy, RuleFinding, RuleOutcome, Verdict
 from specmeasure.records.estimates import (
@@ -9,18 +11,25 @@ from specmeasure.records.estimates import (
     Interval,
     SliceEstimates,
 )
-from specmeasure.records.serving import Load
+from specmeasure.records.load_curve import LoadPoint
 
 GIB = 2**30
+MOST_IN_ONE_PIECE = 0.05  # of an arm's answers; with more, those left out may be of a kind
 
 
-def fast_enough(arm: ArmEstimates, policy: Policy, load: Load | None = None) -> RuleFinding:
-    under = f" at {load}" if load else ""
-    return at_least(
+def fast_enough(arm: ArmEstimates, policy: Policy, point: LoadPoint | None = None) -> RuleFinding:
+    """On a server at one load: open where the decode time of too many answers is unknown."""
+    under = f" at {point.load}" if point else ""
+    finding = at_least(
         f"decode speedup{under} ≥ {policy.min_decode_speedup:.2f} at the lower bound",
         arm.decode_speedup_corrected,
         policy.min_decode_speedup,
     )
+    untimed = _mostly_in_one_piece(arm, point) if point else ()
+    if not untimed:
+        return finding
+    why = f"{' and '.join(untimed)} arrived in one piece: their decode time is unknown"
+    return replace(finding, outcome=RuleOutcome.OPEN, observed=f"{finding.observed}; {why}")
 
 
 def no_slow_slice(arm: ArmEstimates, policy: Policy) -> RuleFinding:
@@ -95,6 +104,20 @@ def quiet_machine(estimates: Estimates, policy: Policy) -> RuleFinding:
         observed=spoken(floor),
         blocks_no_go=True,
     )
+
+
+def _mostly_in_one_piece(arm: ArmEstimates, point: LoadPoint) -> tuple[str, ...]:
+    """How many answers of the baseline and of the arm, where they are too many."""
+    sides = (
+        (point.estimates.baseline, point.baseline),
+        *((arm, under) for under in point.arms if under.name == arm.name),
+    )
+    said = []
+    for own, under in sides:
+        num_answers = own.num_trials - own.num_failed_trials
+        if under.num_in_one_piece > MOST_IN_ONE_PIECE * num_answers:
+            said.append(f"{under.num_in_one_piece} of {num_answers} answers of {under.name}")
+    return tuple(said)
 
 
 def slice_verdict(one: SliceEstimates, policy: Policy) -> Verdict:

@@ -21,7 +21,7 @@ def decide_under_load(curve: LoadCurve, policy: Policy) -> Decision:
     if not curve.points:
         raise InsufficientEvidence("there is nothing to decide: no load was measured.")
     deciding = _deciding_point(curve.points, policy)
-    decisions = [(point, decide(point.estimates, policy, point.load)) for point in curve.points]
+    decisions = [(point, decide(point.estimates, policy, point)) for point in curve.points]
     chosen = next(decision for point, decision in decisions if point is deciding)
     return replace(
         chosen,

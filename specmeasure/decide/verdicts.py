@@ -31,21 +31,21 @@ from specmeasure.records.estimates import (
     Estimates,
     Interval,
 )
+from specmeasure.records.load_curve import LoadPoint
 from specmeasure.records.prediction import Predictions
-from specmeasure.records.serving import Load
 
 RANK = {Verdict.GO: 0, Verdict.INCONCLUSIVE: 1, Verdict.NO_GO: 2}
 
 
-def decide(estimates: Estimates, policy: Policy, load: Load | None = None) -> Decision:
-    """Apply the policy to every arm and recommend one; ``load`` is what a server was under.
+def decide(estimates: Estimates, policy: Policy, point: LoadPoint | None = None) -> Decision:
+    """Apply the policy to every arm and recommend one; ``point`` is the load on a server.
 
     Raises:
         InsufficientEvidence: no speculative arm was measured.
     """
     if not estimates.arms:
         raise InsufficientEvidence("there is nothing to decide: no speculative arm was measured.")
-    judged = [(arm, _judge(arm, estimates, policy, load)) for arm in estimates.arms]
+    judged = [(arm, _judge(arm, estimates, policy, point)) for arm in estimates.arms]
     judged.sort(key=lambda pair: (RANK[pair[1].verdict], -_speed(pair[0])))
     best = judged[0][1]
     return Decision(
@@ -53,7 +53,7 @@ def decide(estimates: Estimates, policy: Policy, load: Load | None = None) -> De
         arm=best.arm,
         policy=policy,
         arms=tuple(decision for _, decision in judged),
-        load=load,
+        load=point.load if point else None,
     )
 
 
@@ -103,10 +103,10 @@ def judge_output(
 
 
 def _judge(
-    arm: ArmEstimates, estimates: Estimates, policy: Policy, load: Load | None
+    arm: ArmEstimates, estimates: Estimates, policy: Policy, point: LoadPoint | None
 ) -> ArmDecision:
     findings = (
-        fast_enough(arm, policy, load),
+        fast_enough(arm, policy, point),
         no_slow_slice(arm, policy),
         *faithful(arm, estimates.baseline, policy),
         *([fits(arm, policy.max_memory_bytes)] if policy.max_memory_bytes is not None else []),

@@ -10,6 +10,7 @@ from specmeasure.estimate.counts import own_windows
 from specmeasure.estimate.drafting import drafting
 from specmeasure.estimate.drift import losslessness
 from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.one_piece import streamed
 from specmeasure.estimate.pairing import Pairs, by_cluster, cluster_of
 from specmeasure.estimate.quantiles import quantiles, request_times
 from specmeasure.estimate.textbook import textbook
@@ -21,21 +22,45 @@ from specmeasure.records.estimates import (
     Textbook,
     Unmeasured,
 )
-from specmeasure.records.plan import Arm
+from specmeasure.records.plan import Arm, TrialKey
 from specmeasure.records.trace import DraftCounts, Trace, TrialRecord, WindowRecord
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A run, taken apart."""
+
+    trace: Trace
+    by_arm: Mapping[str, Sequence[TrialRecord]]
+    untimed: frozenset[TrialKey]  # that arrived in one piece
+
+    @property
+    def baseline(self) -> Arm:
+        return self.trace.manifest.plan.arms[0]
+
+    def comparable(self, arm: Arm) -> Sequence[TrialRecord]:
+        """The baseline's trials, where both arms' answers are known alike: as ids, or as text."""
+        gives_ids = {one.arm: one.gives_ids for one in self.trace.manifest.servers}
+        if gives_ids.get(arm.name) != gives_ids.get(self.baseline.name):
+            return ()
+        return self.by_arm[self.baseline.name]
+
+    def is_compared_as_text(self, arm: Arm) -> bool:
+        servers = self.trace.manifest.servers
+        return any(one.arm == arm.name and not one.gives_ids for one in servers)
+
+
 def beside_baseline(
-    arm: Arm,
-    by_arm: Mapping[str, Sequence[TrialRecord]],
-    pairs: Pairs,
-    trace: Trace,
-    intervals: Intervals,
+    arm: Arm, measured: Measured, pairs: Pairs, intervals: Intervals
 ) -> ArmEstimates:
     """What a speculative arm's trials say, alone and on the contexts that both answered."""
-    plan = trace.manifest.plan
-    trials = by_arm[arm.name]
-    own = alone(arm, trials, trace, intervals)
+    trace, trials = measured.trace, measured.by_arm[arm.name]
+    own = replace(
+        alone(arm, measured, intervals),
+        losslessness=losslessness(
+            trials, measured.comparable(arm), as_text=measured.is_compared_as_text(arm)
+        ),
+    )
     if not pairs.arm:
         nothing = Unmeasured(reason="no trial of this arm succeeded beside the baseline")
         return replace(
@@ -49,11 +74,11 @@ def beside_baseline(
             end_to_end_speedup=nothing,
             median_prompt_speedup=nothing,
             share_slower=nothing,
-            losslessness=losslessness(trials),
             costs=nothing,
             textbook=nothing,
         )
-    base, spent = latency.times(pairs.baseline), latency.times(pairs.arm)
+    timed = pairs.apart_from(measured.untimed)
+    base, spent = latency.times(timed.baseline), latency.times(timed.arm)
     costs = latency.costs(
         [trial for row in pairs.baseline for trial in row],
         [trial for row in pairs.arm for trial in row],
@@ -64,8 +89,10 @@ def beside_baseline(
         intervals,
         counters=_own_counters(windows_of(trace, arm), trials),
     )
-    by_prompt = _prompt_speeds(pairs, intervals)
-    base_memory = _memory_bytes(by_arm[plan.arms[0].name], windows_of(trace, plan.arms[0]))
+    by_prompt = _prompt_speeds(timed, intervals)
+    base_memory = _memory_bytes(
+        measured.by_arm[measured.baseline.name], windows_of(trace, measured.baseline)
+    )
     return replace(
         own,
         num_prompts=pairs.num_prompts,
@@ -81,13 +108,14 @@ def beside_baseline(
         conditional_acceptance=fared.conditional_acceptance,
         decode_speedup=latency.decode_speedup(base, spent, intervals),
         decode_speedup_corrected=latency.decode_speedup(
-            base, spent, intervals.corrected(len(plan.speculative_arms))
+            base, spent, intervals.corrected(len(trace.manifest.plan.speculative_arms))
         ),
-        end_to_end_speedup=latency.end_to_end_speedup(base, spent, intervals),
+        end_to_end_speedup=latency.end_to_end_speedup(
+            latency.times(pairs.baseline), latency.times(pairs.arm), intervals
+        ),
         median_prompt_speedup=by_prompt.median,
         share_slower=by_prompt.share_slower,
         prompt_speedups=by_prompt.speedups,
-        losslessness=losslessness(trials),
         costs=costs,
         textbook=_textbook(arm, pairs, costs, intervals),
     )
@@ -134,16 +162,17 @@ def _prompt_speeds(pairs: Pairs, intervals: Intervals) -> _PromptSpeeds:
     )
 
 
-def alone(
-    arm: Arm, trials: Sequence[TrialRecord], trace: Trace, intervals: Intervals
-) -> ArmEstimates:
+def alone(arm: Arm, measured: Measured, intervals: Intervals) -> ArmEstimates:
     """What an arm's own trials say, without a partner."""
+    trace, trials = measured.trace, measured.by_arm[arm.name]
     answered = [trial for trial in trials if not trial.failed]
-    rows = by_cluster(answered)
-    spent = latency.times(rows)
-    waits = request_times(answered)
-    nothing = Unmeasured(reason="no trial of this arm succeeded")
-    ttft = quantiles(waits.ttft_s, waits.cluster, intervals) if rows else nothing
+    timed = streamed(answered, measured.untimed)
+    spent = latency.times(by_cluster(timed))
+    whole, waits = request_times(answered), request_times(timed)
+    nothing = latency.NOTHING_TIMED
+    if not answered:
+        nothing = Unmeasured(reason="no trial of this arm succeeded")
+    ttft = quantiles(waits.ttft_s, waits.cluster, intervals) if timed else nothing
     return ArmEstimates(
         name=arm.name,
         num_speculative_tokens=arm.num_speculative_tokens,
@@ -153,12 +182,12 @@ def alone(
         num_planned_trials=trace.manifest.num_planned_trials // len(trace.manifest.plan.arms),
         num_emitted_tokens=sum(trial.num_emitted_tokens or 0 for trial in answered),
         ttft_s=_middle_ttft(spent, ttft, intervals),
-        tpot_s=latency.tpot(spent, intervals) if rows else nothing,
+        tpot_s=latency.tpot(spent, intervals) if timed else nothing,
         memory_bytes=_memory_bytes(answered, windows_of(trace, arm)),
         ttft_quantiles=ttft,
-        tpot_quantiles=quantiles(waits.tpot_s, waits.cluster, intervals) if rows else nothing,
+        tpot_quantiles=quantiles(waits.tpot_s, waits.cluster, intervals) if timed else nothing,
         end_to_end_quantiles=(
-            quantiles(waits.end_to_end_s, waits.cluster, intervals) if rows else nothing
+            quantiles(whole.end_to_end_s, whole.cluster, intervals) if answered else nothing
         ),
         losslessness=losslessness(trials) if arm.is_baseline else None,
     )

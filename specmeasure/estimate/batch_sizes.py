@@ -25,9 +25,9 @@ _Range = tuple[int, int, int]  # first, last, K
 def batch_sizes(points: Sequence[LoadPoint], arms: Sequence[Arm]) -> tuple[BatchSizes, ...]:
     """A table for each candidate that was run at several K, at one concurrency or more.
 
-    At each concurrency stands the K with the highest decode speedup of those whose interval lies
-    above 1, or else 0. A measured concurrency speaks of the sizes above the one before it, up to
-    its own; the table ends at the highest.
+    At each concurrency stands the K with the highest decode speedup of those whose interval,
+    corrected for the arms tried, lies above 1, or else 0. A measured concurrency speaks of the
+    sizes above the one before it, up to its own; the table ends at the highest.
     """
     candidates: dict[Arm, list[Arm]] = {}
     for arm in arms:

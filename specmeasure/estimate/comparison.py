@@ -14,6 +14,7 @@ import numpy as np
 
 from specmeasure.estimate import acceptance, latency
 from specmeasure.estimate.intervals import MIN_PROMPTS, Floats, Intervals, Spread, too_few
+from specmeasure.estimate.one_piece import in_one_piece
 from specmeasure.estimate.pairing import Pairs, pair_trials
 from specmeasure.estimate.shared_prompts import Context, Run, context_of, timing_obstacle
 from specmeasure.estimate.slices import find_axes, slice_names
@@ -41,7 +42,8 @@ class Entrant:
 def enter(name: str, run: Run, arm: Arm) -> Entrant:
     """What an arm did in a run, as far as it and the baseline answered."""
     baseline = run.trace.manifest.plan.arms[0]
-    pairs = pair_trials(_trials(run, baseline.name), _trials(run, arm.name))
+    both = pair_trials(_trials(run, baseline.name), _trials(run, arm.name))
+    pairs = both.apart_from(in_one_piece(run.trace))
     answers = [[trial] for row in pairs.arm for trial in row]
     plain = latency.times([[trial] for row in pairs.baseline for trial in row])
     spent = latency.times(answers)

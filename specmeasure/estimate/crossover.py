@@ -11,17 +11,19 @@ FEWEST_POINTS = 2
 def crossovers(points: Sequence[LoadPoint]) -> tuple[Crossover, ...]:
     """By arm, of decode speedups that were measured at two concurrencies or more.
 
-    An arm pays where the interval of its decode speedup lies above 1. Each interval holds at its
-    own level; the crossover is found by looking at them in turn until the first that does not.
+    An arm pays where the interval of its decode speedup lies above 1, at the level that is
+    corrected for the arms tried. Each load's interval holds at that level; the crossover is found
+    by looking at them in turn until the first that does not.
     """
     found = (_crossover(arm, measured_speedups(points, arm)) for arm in _arms(points))
     return tuple(one for one in found if one is not None)
 
 
 def measured_speedups(points: Sequence[LoadPoint], arm: str) -> dict[int, Interval]:
-    """Decode speedups by concurrency, rising; rates of arrival and unmeasured points are left out.
+    """Decode speedups by concurrency, rising, at the level corrected for the arms tried.
 
-    Of several points at one concurrency the last stands.
+    Rates of arrival and unmeasured points are left out; of several points at one concurrency the
+    last stands.
     """
     by_concurrency = {
         point.load.concurrency: speedup
@@ -50,4 +52,4 @@ def _arms(points: Sequence[LoadPoint]) -> list[str]:
 
 def _speedup(point: LoadPoint, arm: str) -> Estimate | None:
     own: ArmEstimates | None = next((one for one in point.estimates.arms if one.name == arm), None)
-    return own.decode_speedup if own else None
+    return own.decode_speedup_corrected if own else None

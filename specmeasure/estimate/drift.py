@@ -1,5 +1,6 @@
 """Was the greedy output the target's own? Identical, near-tie, or divergent, from the audits."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from specmeasure.records.estimates import FirstDivergence, Losslessness, NearTie, Unmeasured
@@ -15,8 +16,17 @@ def is_near_tie(suspect: SuspectToken) -> bool:
     return suspect.delta <= NOISE_FACTOR * suspect.noise
 
 
-def losslessness(trials: Sequence[TrialRecord]) -> Losslessness | Unmeasured:
-    """Classify one arm's audited trials; sampled ones are counted, and judged elsewhere."""
+def losslessness(
+    trials: Sequence[TrialRecord],
+    baseline: Sequence[TrialRecord] = (),  # empty: it is the baseline, or not to be compared with
+    *,
+    as_text: bool = False,
+) -> Losslessness | Unmeasured:
+    """Classify one arm's audited trials; sampled ones are counted, and judged elsewhere.
+
+    Those that were not audited are compared with the baseline's answers to the same prompt, by the
+    digests of ids, or of text where the servers give none.
+    """
     audited = [(trial, trial.audit) for trial in trials if trial.audit is not None]
     if trials and not any(trial.sampling.is_greedy for trial in trials):
         return Unmeasured(reason="no answer was decoded greedily; sampled ones differ by chance")
@@ -27,6 +37,7 @@ def losslessness(trials: Sequence[TrialRecord]) -> Losslessness | Unmeasured:
     ]
     num_identical = sum(not audit.suspects for _, audit in audited)
     suspects = [s for _, s in divergent] or [s for _, audit in audited for s in audit.suspects]
+    differs = _differences(trials, baseline)
     worst = max(suspects, key=lambda suspect: suspect.delta, default=None)
     return Losslessness(
         num_trials=len(audited),
@@ -35,7 +46,9 @@ def losslessness(trials: Sequence[TrialRecord]) -> Losslessness | Unmeasured:
         num_near_tie=len(audited) - num_identical - len(divergent),
         num_divergent=len(divergent),
         num_checked_tokens=sum(audit.num_checked_tokens for _, audit in audited),
-        num_differing_from_baseline=sum(audit.divergence is not None for _, audit in audited),
+        num_differing_from_baseline=sum(differs),
+        num_compared=len(differs),
+        compared_as_text=as_text,
         worst_delta=worst.delta if worst else None,
         worst_noise=worst.noise if worst else None,
         divergent_prompts=tuple(
@@ -44,6 +57,30 @@ def losslessness(trials: Sequence[TrialRecord]) -> Losslessness | Unmeasured:
         near_ties=_near_ties(audited),
         first_divergences=_first_divergences(audited),
     )
+
+
+def _differences(trials: Sequence[TrialRecord], baseline: Sequence[TrialRecord]) -> list[bool]:
+    """Of each trial that was compared: whether it is none of the baseline's own answers.
+
+    An audit tells; of a trial without one the digest, where the baseline answered the same prompt.
+    """
+    own: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+    for trial in baseline:
+        if _has_answer(trial):
+            own[trial.key.prompt_id, trial.key.turn].add(trial.ids_hash or "")
+    differs = []
+    for trial in trials:
+        answers = own.get((trial.key.prompt_id, trial.key.turn))
+        if trial.audit is not None:
+            differs.append(trial.audit.divergence is not None)
+        elif _has_answer(trial) and answers:
+            differs.append(trial.ids_hash not in answers)
+    return differs
+
+
+def _has_answer(trial: TrialRecord) -> bool:
+    """Whether it ended, was not drawn by chance, and its digest is known."""
+    return not trial.failed and trial.sampling.is_greedy and trial.ids_hash is not None
 
 
 def _near_ties(audited: Sequence[tuple[TrialRecord, Audit]]) -> tuple[NearTie, ...]:

@@ -13,6 +13,7 @@ from specmeasure.records.estimates import Costs, Estimate, Unmeasured
 from specmeasure.records.trace import TrialRecord
 
 Ints = NDArray[np.int64]
+NOTHING_TIMED = Unmeasured(reason="each answer, or the baseline's to it, arrived in one piece")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +169,8 @@ def _spread(
 ) -> Spread | Unmeasured:
     """Prompts weigh by the arm's seconds: a few long answers may be most of them."""
     base_tokens, _, arm_tokens, _ = arrays
+    if not len(base_tokens):
+        return NOTHING_TIMED
     counted = (base_tokens > 0) & (arm_tokens > 0)
     if not counted.any():
         return Unmeasured(reason="no answer was longer than one token")

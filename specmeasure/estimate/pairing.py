@@ -5,7 +5,7 @@ were sent together.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from specmeasure.records.plan import TrialKey
@@ -51,6 +51,17 @@ class Pairs:
             [[arm for _, arm in row] for row in rows.values()],
         )
 
+    def apart_from(self, keys: Container[TrialKey]) -> "Pairs":
+        """Without the contexts that either side answered in one of these trials."""
+        rows = [
+            [(base, arm) for base, arm in zip(*row, strict=True) if not _among(keys, base, arm)]
+            for row in zip(self.baseline, self.arm, strict=True)
+        ]
+        rows = [row for row in rows if row]
+        return Pairs(
+            [[base for base, _ in row] for row in rows], [[arm for _, arm in row] for row in rows]
+        )
+
     @property
     def num_prompts(self) -> int:
         return len({trial.key.prompt_id for row in self.arm for trial in row})
@@ -77,6 +88,10 @@ def cluster_of(trial: TrialRecord) -> Cluster:
     if trial.group is None:
         return trial.key.prompt_id
     return trial.key.load, trial.group
+
+
+def _among(keys: Container[TrialKey], base: TrialRecord, arm: TrialRecord) -> bool:
+    return base.key in keys or arm.key in keys
 
 
 def _context(key: TrialKey) -> tuple[str, int, int, Load | None]:

@@ -88,9 +88,8 @@ def quantile(
         needed *= MARGIN
     if num_effective < needed:
         return Unmeasured(
-            reason=f"a p{share * 100:g} with an interval needs {int(np.ceil(needed))} requests, "
-            f"this has {num_requests}"
-            + (f", worth {int(num_effective)}" if num_effective < num_requests else "")
+            reason=f"a p{share * 100:g} with an interval needs {int(np.ceil(needed))} requests "
+            f"that are independent of each other, this has fewer"
         )
     low, high = (
         _at(ordered, _rank(share, num_effective, chance) / (num_effective + 1))

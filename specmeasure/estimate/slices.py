@@ -11,7 +11,7 @@ at once in 95 to 97 % of simulated workloads (docs/calibration.md). Slices of to
 so and take no look.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -56,6 +56,7 @@ def slice_arms(
     pairs_by_arm: Mapping[str, Pairs],
     most_drafts: Mapping[str, int],  # K, by arm
     intervals: Intervals,
+    untimed: Container[TrialKey] = frozenset(),  # their answers count, their speed does not
 ) -> dict[str, tuple[SliceEstimates, ...]]:
     """The slices of every arm, axis by axis, in order of first appearance."""
     compared = {
@@ -69,7 +70,7 @@ def slice_arms(
         part
         for arm, pairs in pairs_by_arm.items()
         for axis in axes
-        for part in _parts(arm, axis, pairs, intervals)
+        for part in _parts(arm, axis, pairs, intervals, untimed)
     ]
     measured = [part.speedup for part in parts if isinstance(part.speedup, Spread)]
     levels = holm_levels([spread.p_value(_NO_CHANGE) for spread in measured], intervals.level)
@@ -142,11 +143,14 @@ def _band(num_tokens: int) -> str:
     return f"{low:,} tokens and more"
 
 
-def _parts(arm: str, axis: str, pairs: Pairs, intervals: Intervals) -> list[_Part]:
+def _parts(
+    arm: str, axis: str, pairs: Pairs, intervals: Intervals, untimed: Container[TrialKey]
+) -> list[_Part]:
     parts = []
     for name, own in pairs.split(lambda trial: slice_names(trial).get(axis)).items():
+        timed = own.apart_from(untimed)
         speedup = latency.decode_spread(
-            latency.times(own.baseline), latency.times(own.arm), intervals
+            latency.times(timed.baseline), latency.times(timed.arm), intervals
         )
         parts.append(_Part(arm=arm, axis=axis, name=name, pairs=own, speedup=speedup))
     return sorted(parts, key=_shortest) if axis == "length" else parts

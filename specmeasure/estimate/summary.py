@@ -1,16 +1,16 @@
 """From a trace to all of its estimates."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import replace
 
 from specmeasure.errors import InsufficientEvidence
 from specmeasure.estimate import acceptance, latency
 from specmeasure.estimate.accuracy import accuracy
-from specmeasure.estimate.arms import alone, beside_baseline, windows_of
+from specmeasure.estimate.arms import Measured, alone, beside_baseline, windows_of
 from specmeasure.estimate.counts import refuse_contradictions, with_silent_requests
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.lossy_drift import lossy_drift
+from specmeasure.estimate.one_piece import in_one_piece, streamed
 from specmeasure.estimate.pairing import pair_trials
 from specmeasure.estimate.sampled_drift import sampled_losslessness
 from specmeasure.estimate.slices import slice_arms
@@ -47,13 +47,14 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
         arm.name: pair_trials(by_arm[baseline.name], by_arm[arm.name])
         for arm in plan.speculative_arms
     }
+    measured = Measured(trace=trace, by_arm=by_arm, untimed=in_one_piece(trace))
     most_drafts = {arm.name: arm.num_speculative_tokens for arm in plan.arms}
-    slices = slice_arms(pairs, most_drafts, intervals)
+    slices = slice_arms(pairs, most_drafts, intervals, measured.untimed)
     again = by_arm[BASELINE_AGAIN.name]
     undrafted = [*by_arm[baseline.name], *again]
     candidates = [
         replace(
-            beside_baseline(arm, by_arm, pairs[arm.name], trace, intervals),
+            beside_baseline(arm, measured, pairs[arm.name], intervals),
             slices=slices[arm.name],
             sampled_losslessness=sampled_losslessness(by_arm[arm.name], undrafted),
             drift=lossy_drift(by_arm[arm.name], intervals) if arm.lossy else None,
@@ -65,13 +66,13 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
         num_prompts=len(answered),
         num_planned_trials=trace.manifest.num_planned_trials,
         num_recorded_trials=len(trace.trials),
-        noise_floor=_noise_floor(by_arm[baseline.name], again, intervals),
+        noise_floor=_noise_floor(measured, intervals),
         baseline=replace(
-            alone(baseline, by_arm[baseline.name], trace, intervals),
+            alone(baseline, measured, intervals),
             sampled_losslessness=sampled_losslessness(by_arm[baseline.name], again),
         ),
         arms=tuple(candidates),
-        steadiness=steadiness(trace.trials),
+        steadiness=steadiness(streamed(trace.trials, measured.untimed)),
         num_resamples=intervals.num_resamples,
         seed=intervals.seed,
     )
@@ -101,12 +102,12 @@ def _refuse_wrong_counts(trace: Trace) -> None:
             refuse_contradictions(trial, most_drafts.get(trial.key.arm, 0))
 
 
-def _noise_floor(
-    baseline: Sequence[TrialRecord], again: Sequence[TrialRecord], intervals: Intervals
-) -> Estimate:
-    pairs = pair_trials(baseline, again)
+def _noise_floor(measured: Measured, intervals: Intervals) -> Estimate:
+    by_arm = measured.by_arm
+    pairs = pair_trials(by_arm[measured.baseline.name], by_arm.get(BASELINE_AGAIN.name, ()))
     if not pairs.arm:
         return Unmeasured(reason="the run has no second baseline (A/A) arm")
+    timed = pairs.apart_from(measured.untimed)
     return latency.decode_speedup(
-        latency.times(pairs.baseline), latency.times(pairs.arm), intervals
+        latency.times(timed.baseline), latency.times(timed.arm), intervals
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from specmeasure.estimate.goodput import keeps_to
 from specmeasure.estimate.intervals import Floats, Intervals
+from specmeasure.estimate.one_piece import in_one_piece
 from specmeasure.records.estimates import Estimate, Unmeasured
 from specmeasure.records.load_curve import ArmUnderLoad
 from specmeasure.records.plan import Arm
@@ -62,6 +63,7 @@ def arm_under_load(trace: Trace, arm: Arm, intervals: Intervals) -> ArmUnderLoad
         slo_share=_slo_share(own, intervals) if slo else None,
         mean_in_flight=_mean_in_flight(_records(trace, arm.name)),
         num_retries=sum(t.num_retries or 0 for t in trace.trials if t.key.arm == arm.name),
+        num_in_one_piece=sum(key.arm == arm.name for key in in_one_piece(trace)),
         throughput_ratio=ratios.throughput if ratios else None,
         goodput_ratio=ratios.goodput if ratios else None,
     )

@@ -78,13 +78,15 @@ class Losslessness:
     num_near_tie: int
     num_divergent: int
     num_checked_tokens: int
-    num_differing_from_baseline: int  # trials whose ids are not the baseline arm's
+    num_differing_from_baseline: int  # of those compared, answers that are not the baseline arm's
     worst_delta: float | None  # logits; of divergent trials, or else of near-ties; None: no suspect
     worst_noise: float | None  # at the same token
     divergent_prompts: tuple[str, ...]  # "prompt/turn at token i", at most 10
     near_ties: tuple[NearTie, ...] = ()  # largest first, at most 10
     first_divergences: tuple[FirstDivergence, ...] = ()  # likewise by gap
     num_sampled: int = 0  # answers that were drawn by chance: see SampledLosslessness
+    num_compared: int = 0  # greedy answers, audited or not, that were laid beside the baseline's
+    compared_as_text: bool = False  # True: a server gives no ids, and of texts tokens can differ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

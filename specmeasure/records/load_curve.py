@@ -16,6 +16,7 @@ class ArmUnderLoad:
     slo_share: Estimate | None  # of requests that keep to it, failed ones counted as missing it
     mean_in_flight: float | None  # requests, over its windows; None: nothing was recorded
     num_retries: int
+    num_in_one_piece: int  # answers whose stream came at once: decode time and TTFT are unknown
     # None for the baseline arms:
     throughput_ratio: Estimate | None = None  # its tokens/s over the baseline's, paired by group
     goodput_ratio: Estimate | None = None

@@ -69,6 +69,11 @@ class Slo:
     tpot_s: float | None = None
     end_to_end_s: float | None = None
 
+    def __post_init__(self) -> None:
+        limits = [one for one in (self.ttft_s, self.tpot_s, self.end_to_end_s) if one is not None]
+        if not limits or not all(0 < limit < float("inf") for limit in limits):
+            raise ValueError("an SLO has at least one limit, each above 0")
+
     def __str__(self) -> str:
         """The limits in words.
 

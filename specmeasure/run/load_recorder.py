@@ -26,7 +26,7 @@ from specmeasure.records.trace import (
     WindowKey,
     WindowRecord,
 )
-from specmeasure.run.measured_window import Stopwatch
+from specmeasure.run.measured_window import MeasuredWindow, Stopwatch
 from specmeasure.run.requests import Contexts, Requests
 from specmeasure.run.traffic import Clock
 from specmeasure.run.warm_servers import WarmServers
@@ -37,6 +37,7 @@ from specmeasure.run.windows import Window, windows_in_order
 from specmeasure.servers.counts import cross_check
 from specmeasure.servers.server import Fleet, Server
 
+MOST_CLIENT_SHARE = 0.7  # of one core, before it is said that the client may be the limit
 AT_ONCE_IN_OPEN_LOOPS = 8  # requests in flight outside windows, where no load names a number
 
 
@@ -129,7 +130,7 @@ class LoadRecorder:
             await self._record(prompts)
         except (ServerLost, ServerNotStarted) as error:
             raise type(error)(
-                f"{error} What was recorded before is kept; go on with --resume {self.folder}"
+                f"{error}\nWhat was recorded before is kept; go on with --resume {self.folder}"
             ) from error
 
     async def _record(self, prompts: Sequence[Prompt]) -> None:
@@ -166,7 +167,8 @@ class LoadRecorder:
         measured = await self._stopwatch.measure(
             server, window, planned, lambda: self.fleet.memory_bytes(window.arm)
         )
-        self._cross_check(measured.sent, measured.counted.drafts)
+        self._say_once((*measured.doubts, *_own_limit(measured)))
+        self._say_once(_disagreements(measured.sent, measured.counted.drafts))
         checks = await self._checked(window, measured.sent)
         trials = measured.trials(checks, keep_ids=self.plan.include_text)
         self.journal.add_window(measured.record, trials)
@@ -241,14 +243,9 @@ class LoadRecorder:
             if trial.sampling.is_greedy and not trial.failed and trial.audit is None
         }
 
-    def _cross_check(self, sent: Sequence[Sent], counters: DraftCounts | None) -> None:
-        """Say, once of each kind, where requests and counters do not agree."""
-        replies = [one.exchange.reply for one in sent]
-        counts = [reply.counts for reply in replies if reply is not None and reply.counts]
-        if not counts:
-            return
-        all_tell = len(counts) == len(replies)
-        for sentence in cross_check(counts, counters if all_tell else None):
+    def _say_once(self, sentences: Sequence[str]) -> None:
+        """Warn, once of each kind: sentences that differ in their numbers alone are of one."""
+        for sentence in sentences:
             kind = re.sub(r"\d+", "", sentence)
             if kind not in self._said:
                 self._said.add(kind)
@@ -275,6 +272,27 @@ class _Unread:
 
     sent: tuple[Sent, ...]
     found: Mapping[TrialKey, Checks]  # what is known of them already
+
+
+def _disagreements(sent: Sequence[Sent], counters: DraftCounts | None) -> tuple[str, ...]:
+    """Where requests and counters do not agree."""
+    replies = [one.exchange.reply for one in sent]
+    counts = [reply.counts for reply in replies if reply is not None and reply.counts]
+    if not counts:
+        return ()
+    return cross_check(counts, counters if len(counts) == len(replies) else None)
+
+
+def _own_limit(measured: MeasuredWindow) -> tuple[str, ...]:
+    """A baseline streams more pieces a token than speculation does: a busy reader flatters that."""
+    if measured.client_share <= MOST_CLIENT_SHARE:
+        return ()
+    share, window = measured.client_share, measured.window
+    sentence = (
+        f"reading the answers of {window.arm.name} took {share:.0%} of a core here at "
+        f"{window.load}: this machine, not the server, may be the limit. Measure from another one."
+    )
+    return (sentence,)
 
 
 def _by_window(trials: Sequence[TrialRecord]) -> dict[WindowKey, dict[TrialKey, TrialRecord]]:

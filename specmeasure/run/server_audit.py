@@ -14,6 +14,7 @@ from itertools import zip_longest
 from math import isfinite
 
 from specmeasure.errors import UnexpectedReply
+from specmeasure.estimate.drift import is_near_tie
 from specmeasure.records.plan import GREEDY
 from specmeasure.records.serving import Load
 from specmeasure.records.trace import Audit, Divergence, SuspectToken
@@ -117,6 +118,8 @@ async def audit_answer(
 ) -> Audit | None:
     """Explain a greedy answer that is not the baseline's own; None where that cannot be done.
 
+    It is read up to its first divergence that noise does not explain, or through.
+
     From the last token before the divergence on, the server is asked to continue the answer, and
     again from behind each place where it goes another way, until the answer is explained.
 
@@ -191,7 +194,7 @@ class _Reader:
                 return len(self.answer)
             await self._suspect(start, own, offset)
             start += offset + 1
-            if start == len(self.answer):
+            if start == len(self.answer) or not all(map(is_near_tie, self.suspects)):
                 break
         return start
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from specmeasure.records.trace import TrialRecord, WindowRecord
 from specmeasure.run.requests import Planned, ids_of
-from specmeasure.run.server_state import Counted
 from specmeasure.run.traffic import Exchange, Traffic
 from specmeasure.run.trials import ids_hash, labels_of, text_hash
 from specmeasure.run.windows import Window
-from specmeasure.servers.server import Reply
+from specmeasure.servers.server import Reply, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ def sent_requests(planned: Sequence[Planned], traffic: Traffic) -> list[Sent]:
 
 
 def window_record(
-    window: Window, traffic: Traffic, counted: Counted, memory_bytes: int | None
+    window: Window, traffic: Traffic, counted: Snapshot, memory_bytes: int | None
 ) -> WindowRecord:
     """The window's own facts. Tokens are those of replies whose server says how many they have."""
     return WindowRecord(

@@ -82,9 +82,11 @@ def windows_in_order(plan: Plan, prompts: Sequence[Prompt]) -> list[Window]:
     return order + [window for arms in reversed(servers) for window in _taking_turns(arms, late)]
 
 
-def num_requests(plan: Plan, prompts: Sequence[Prompt]) -> int:
-    """Trials of a run on servers."""
-    return sum(window.group.num_requests for window in windows_in_order(plan, prompts))
+def planned_by_load(plan: Plan, prompts: Sequence[Prompt]) -> tuple[int, ...]:
+    """Trials of a run on servers, over all arms, in the order of the plan's loads."""
+    loads = plan.serving.loads if plan.serving else ()
+    groups = (groups_of(prompts, load, plan) for load in loads)
+    return tuple(len(plan.arms) * sum(one.num_requests for one in own) for own in groups)
 
 
 def arms_by_server(plan: Plan) -> list[tuple[Arm, ...]]:

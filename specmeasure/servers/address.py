@@ -22,7 +22,8 @@ def base_url(url: str) -> str:
             f"alone, and an API key in the environment variable {API_KEY}"
         )
     if parts.scheme not in ("http", "https") or not parts.host:
-        raise UsageError(f"{url!r} is no URL of a server; write it as http://host:port")
+        shown = "what was given" if "@" in url else repr(url)  # a password may stand before it
+        raise UsageError(f"{shown} is no URL of a server; write it as http://host:port")
     path = parts.path.rstrip("/").removesuffix("/v1")
     return f"{parts.scheme}://{parts.netloc.decode()}{path}"
 

@@ -84,7 +84,8 @@ async def connect(
         UnexpectedReply: it is no server of this kind.
         ServerLost: it stops answering.
     """
-    limits = limits or Limits(request_s=serving.request_timeout_s)
+    patience_s = serving.request_timeout_s  # a request may wait all of it in the server's queue
+    limits = limits or Limits(idle_s=patience_s, request_s=patience_s)
     connection = Connection(url, limits=limits, rng=random.Random(arm.name))
     try:
         return await _met(connection, arm, serving, command)

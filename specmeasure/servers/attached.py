@@ -5,8 +5,17 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from specmeasure.records.plan import BASELINE, Arm
-from specmeasure.records.serving import Endpoint
+from specmeasure.records.serving import Endpoint, ServingEngine
 from specmeasure.servers.server import Server
+
+
+# their requests say themselves that no earlier one's cache may answer them
+UNCACHED = (ServingEngine.VLLM, ServingEngine.LLAMACPP)
+_CACHES = (
+    "The prefix caches of attached servers are theirs: where they are on, a prompt that was sent "
+    "before starts sooner, and the baseline's server is sent each prompt more often, by its A/A "
+    "twin and by audits. Turn them off to compare times to the first token."
+)
 
 
 class ConnectedServer(Server, Protocol):
@@ -41,14 +50,10 @@ class AttachedFleet:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the servers' own set-ups make a reader wonder about."""
-        found = [line for server in self._servers.values() for line in server.warnings]
-        return (
-            *dict.fromkeys(found),
-            (
-                "The prefix caches of attached servers are theirs: where they are on, a prompt "
-                "that was sent before starts sooner, for all arms alike."
-            ),
-        )
+        servers = self._servers.values()
+        own = tuple(dict.fromkeys(line for server in servers for line in server.warnings))
+        may_cache = any(one.facts.engine not in UNCACHED for one in servers)
+        return (*own, _CACHES) if may_cache else own
 
     async def server(self, arm: Arm) -> Server:
         """The arm's connection, opened if it is not open yet.
@@ -63,6 +68,10 @@ class AttachedFleet:
         return self._servers[name]
 
     def memory_bytes(self, arm: Arm) -> int | None:  # noqa: ARG002 - as of every fleet
+        """Unknown."""
+        return None
+
+    def how_it_ended(self, arm: Arm) -> str | None:  # noqa: ARG002 - likewise
         """Unknown."""
         return None
 

@@ -3,6 +3,7 @@
 The API key is read from the environment and stays inside the HTTP client.
 """
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from specmeasure.servers.sse import EventParser
 _DONE = b"[DONE]"
 _ABSENT = (404, 405, 501)
 _BUSY = (429, 503)
+_END_S = 0.5  # for a stream to end after its last event; without the end no connection is kept
 _PAGE_S = 30.0  # for a page to come, where answers may take longer
 _IDLE_CONNECTION_S = 2.0  # kept for the next request; uvicorn closes its side after 5
 _HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
@@ -157,12 +159,22 @@ class Connection:
     async def _read_events(
         self, response: httpx.Response, request: Mapping[str, Any], take: Take
     ) -> None:
-        events = EventParser()
-        async for chunk in response.aiter_raw():
-            arrived = time.perf_counter()
-            for event in events.feed(chunk):
-                if event != _DONE:
-                    take(arrived, self._document(event, request))
+        """All of them; a stream that goes on without a word after the last is left."""
+        events, is_done = EventParser(), False
+        try:
+            async with asyncio.timeout(None) as patience:
+                async for chunk in response.aiter_raw():
+                    arrived = time.perf_counter()
+                    ended = events.feed(chunk)
+                    for event in ended:
+                        if event != _DONE:
+                            take(arrived, self._document(event, request))
+                    if _DONE in ended:
+                        is_done = True
+                        patience.reschedule(asyncio.get_running_loop().time() + _END_S)
+        except (TimeoutError, httpx.HTTPError):
+            if not is_done:
+                raise
 
     def _document(self, event: bytes, request: Mapping[str, Any]) -> Any:
         try:

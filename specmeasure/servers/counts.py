@@ -34,44 +34,6 @@ def cross_check(requests: Sequence[DraftCounts], window: DraftCounts | None) -> 
     return (*found, *_unequal_positions(requests, window))
 
 
-def implied_tokens(counts: DraftCounts) -> int | None:
-    """Tokens of one answer whose every pass drafted and whose last one was not cut.
-
-    Formula: 1 + num_accepted_tokens + num_drafted_blocks; the 1 is the prefill's. An answer has
-    more by its passes without drafts, and fewer by what the end cuts off its last block. None: the
-    blocks are not told.
-    """
-    blocks = _num_blocks(counts)
-    return None if blocks is None else 1 + counts.num_accepted_tokens + blocks
-
-
-def contradiction(counts: DraftCounts, num_emitted_tokens: int) -> str | None:
-    """How one request's counts exceed what it emitted, whatever its end cut; None: they need not.
-
-    Of its last block at least one token is emitted, so no more is cut than the drafts it accepted.
-    """
-    implied = implied_tokens(counts)
-    least = 1 + counts.num_accepted_tokens if implied is None else implied
-    least -= _most_cut(counts)
-    if num_emitted_tokens >= least:
-        return None
-    return (
-        f"a request's counts tell of at least {least} tokens, its answer has {num_emitted_tokens}: "
-        f"{least - num_emitted_tokens} too few"
-    )
-
-
-def foreign_tokens(num_emitted_here: int | None, num_counted: int | None) -> int | None:
-    """Tokens of a window that the server counted and nobody here received.
-
-    Above 0: it served others, too, or answers that broke off. Below 0: its counters are not those
-    of the server that answered, as behind a load balancer. None: not known.
-    """
-    if num_emitted_here is None or num_counted is None:
-        return None
-    return num_counted - num_emitted_here
-
-
 def _within(counts: DraftCounts) -> list[str]:
     """A request against itself, beyond the sums, which the record itself keeps equal."""
     if counts.steps is None:
@@ -140,12 +102,3 @@ def _positions(counts: DraftCounts) -> tuple[int, ...] | None:
 
 def _at(positions: tuple[int, ...], i: int) -> int:
     return positions[i] if i < len(positions) else 0
-
-
-def _most_cut(counts: DraftCounts) -> int:
-    """Drafts that the last block can have accepted."""
-    if counts.steps:
-        return counts.steps[-1][1]
-    if counts.histogram is not None:
-        return max((j for j, number in enumerate(counts.histogram) if number), default=0)
-    return counts.num_accepted_tokens

@@ -15,6 +15,7 @@ from specmeasure.servers.fields import (
     read_list,
     read_text,
 )
+from specmeasure.servers.refusals import is_name
 from specmeasure.servers.server import Ask
 
 COMPLETIONS = "/v1/completions"
@@ -138,4 +139,5 @@ def _error_kind(fields: Fields) -> str:
     if not isinstance(error, dict):
         return ""
     told = [str(error[name]) for name in ("type", "code") if isinstance(error.get(name), str | int)]
-    return f" ({', '.join(told)})" if told else ""
+    names = [name for name in told if is_name(name)]
+    return f" ({', '.join(names)})" if names else ""

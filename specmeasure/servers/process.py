@@ -43,6 +43,7 @@ class ServerProcess:
     ) -> None:
         self.log = log
         self._grace_s = grace_s
+        self._measured: list[psutil.Process] = []  # whose memory is read
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._log_start = os.fstat(descriptor).st_size  # what stands before is another start's
@@ -73,8 +74,14 @@ class ServerProcess:
         return "\n".join([line for line in lines if line.strip()][-num_lines:])
 
     def memory_bytes(self) -> int | None:
-        """Resident bytes of its processes, shared pages counted in each; None: it ended."""
-        return sum(map(_resident_bytes, self._processes())) or None
+        """Resident bytes of its processes, shared pages counted in each; None: it ended.
+
+        Processes are looked for when first asked, and when one of them has ended: this is called
+        while requests are timed, and a search reads every process of the machine.
+        """
+        if not (self._measured and all(one.is_running() for one in self._measured)):
+            self._measured = self._processes()
+        return sum(map(_resident_bytes, self._measured)) or None
 
     def private_bytes(self) -> int:
         """Of them, what another one would need anew: a mapped file of weights would be shared."""

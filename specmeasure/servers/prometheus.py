@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from specmeasure.errors import ServerLost, UnexpectedReply
+from specmeasure.errors import UnexpectedReply
 from specmeasure.records.trace import DraftCounts
 from specmeasure.servers.server import Snapshot
 
@@ -24,6 +24,7 @@ _WANTED = (_DRAFTS, _DRAFT_TOKENS, _ACCEPTED, _BY_POSITION, *_EMITTED)
 _EXACT_BELOW = {"llamacpp": 1_000_000}  # it prints six digits: 1.23457e+06
 _MOST_POSITIONS = 1000
 _NOT_READ = "Its counters cannot be used; look at the page, or serve it without a /metrics page."
+_NOT_KNOWN = "What it counted meanwhile is not known."
 
 _Labels = dict[str, str]
 _Sample = tuple[str, _Labels, int | None]  # a counter's name without prefix, its labels, its value
@@ -68,8 +69,8 @@ def difference(before: Snapshot, after: Snapshot) -> Snapshot:
     A position that appears only later was counted from 0.
 
     Raises:
-        ServerLost: a counter went back: the server was started anew in between.
-        UnexpectedReply: what lay between contradicts itself.
+        UnexpectedReply: a counter went back, as that of a server started anew does; or what lay
+            between contradicts itself, as where a page was read in the middle of a change.
     """
     earlier, later = before.drafts, after.drafts
     return Snapshot(
@@ -153,7 +154,7 @@ def _drafts_between(before: DraftCounts, after: DraftCounts) -> DraftCounts:
         )
     except ValueError as error:
         raise UnexpectedReply(
-            f"two readings of /metrics contradict each other: {error}. {_NOT_READ}"
+            f"two readings of /metrics contradict each other: {error}. {_NOT_KNOWN}"
         ) from error
 
 
@@ -177,7 +178,7 @@ def _between(what: str, before: int | None, after: int | None) -> int | None:
 
 def _refuse_if_back(what: str, number: int) -> None:
     if number < 0:
-        raise ServerLost(
+        raise UnexpectedReply(
             f"the server's counter of {what} went back by {-number}: it was started anew in "
-            "between. Find out why, then resume the run."
+            f"between, or several servers take turns behind its address. {_NOT_KNOWN}"
         )

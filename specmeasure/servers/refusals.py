@@ -57,8 +57,13 @@ def own_words(document: Any, request: Mapping[str, Any]) -> str:
     if _quotes(message, request):
         message = ""
     names = [str(error.get(name)) for name in ("type", "code") if error.get(name) is not None]
-    told = ", ".join(name for name in names if _NAME.fullmatch(name) and not _quotes(name, request))
+    told = ", ".join(name for name in names if is_name(name) and not _quotes(name, request))
     return (f": {message}" if message else "") + (f" ({told})" if told else "")
+
+
+def is_name(text: str) -> bool:
+    """Whether it is short and of a name's characters: a type or a code, no message."""
+    return _NAME.fullmatch(text) is not None
 
 
 def _unquoted(message: Any) -> str:

@@ -50,7 +50,9 @@ async def until_answered(
                 raise ServerLost(f"{url} {error.reason}, {num_retries} retries later") from error
             wait_s = limits.wait_s(num_retries, error.asked_s, rng)
         except TimeoutError:
-            raise ServerLost(f"{url} took more than {limits.request_s:g} s") from None
+            raise ServerLost(
+                f"{url} took more than {limits.request_s:g} s for a request (--request-timeout)"
+            ) from None
         except httpx.HTTPError as error:
             raise ServerLost(f"{url} {failure(error, limits)}") from error
         num_retries += 1

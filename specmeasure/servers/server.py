@@ -70,7 +70,11 @@ class Server(Protocol):
         """
 
     async def snapshot(self) -> Snapshot | None:
-        """Its counters now; None: it has none, or not for us."""
+        """Its counters now; None: it has none, or not for us.
+
+        Raises:
+            UnexpectedReply: they contradict each other, as in the middle of a change.
+        """
 
 
 class Fleet(Protocol):
@@ -89,6 +93,9 @@ class Fleet(Protocol):
 
     def memory_bytes(self, arm: Arm) -> int | None:
         """Resident bytes of the processes of the arm's server; None: not ours to see."""
+
+    def how_it_ended(self, arm: Arm) -> str | None:
+        """What became of the arm's server, with its last lines; None: it is up, or not ours."""
 
     async def close(self) -> None:
         """Stop what was started; nothing is left running, whatever happened."""

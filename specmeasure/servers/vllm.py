@@ -51,6 +51,7 @@ class VllmDialect:
             "ignore_eos": ask.ignore_eos,
             "return_token_ids": True,
             "add_special_tokens": isinstance(ask.context, str),
+            "cache_salt": str(ask.settings.seed),  # no other request's cache answers this one
         }
         if ask.num_logprobs:
             body |= {"return_tokens_as_token_ids": True, **_logprobs_asked(ask)}

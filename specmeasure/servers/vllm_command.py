@@ -208,6 +208,10 @@ def _environment(
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else its servers share the first cores
             "VLLM_CPU_KVCACHE_SPACE": _GIBIBYTES_OF_CACHE,
             "KMP_BLOCKTIME": "1",  # a thread that spins takes the client's core
+            # 0: a model of one process runs in the engine's own. A worker beside it waits by
+            # spinning, which starves the API: whole answers arrive in one lump. vLLM wants one for
+            # OpenMP's settings, which the whole server has here.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         }
     wanted = {name: environ.get(name, value) for name, value in wanted.items()}
     if install.is_for_cpu and plan.options.num_threads is not None:

@@ -114,6 +114,10 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the folder go."""
         self._file.close()
 
     def clear(self) -> None:
@@ -152,6 +156,12 @@ def refuse_existing(folder: Path) -> None:
             f"{folder} already holds a run. Continue it with --resume {folder}, name another "
             "folder with --out, or replace it with --force."
         )
+
+
+def refuse_busy(folder: Path) -> None:
+    """Raise UsageError where another process is recording into the folder's run."""
+    if (folder / JOURNAL).exists():
+        Journal(folder).close()
 
 
 def create_run(folder: Path, manifest: Manifest, *, replace_run: bool = False) -> None:

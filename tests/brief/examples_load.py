@@ -83,6 +83,7 @@ def lossless(**changes: Any) -> Losslessness:
         worst_delta=0.000013,
         worst_noise=0.000029,
         divergent_prompts=(),
+        num_compared=157,
     )
     return replace(made, **changes)
 
@@ -147,6 +148,7 @@ def under_load(name: str, tokens_per_s: float, in_flight: float, **changes: Any)
         slo_share=interval(0.9318, 0.0271),
         mean_in_flight=in_flight,
         num_retries=0,
+        num_in_one_piece=0,
     )
     return replace(made, **changes)
 
@@ -340,6 +342,8 @@ def attached() -> Served:
             num_differing_from_baseline=6,
             worst_delta=None,
             worst_noise=None,
+            num_compared=160,
+            compared_as_text=True,
         ),
     }
     points = []

@@ -129,11 +129,29 @@ def test_nothing_is_said_where_nothing_happened():
     assert "refused connection: 7 of baseline at concurrency 16." in sentences(loud)
 
 
+def test_answers_in_one_piece_are_told():
+    """Of which arm, at which load, why, and what to do; on the page, and beside all else."""
+    served = examples_load.managed()
+    first = served.curve.points[0]
+    lumps = replace(first, baseline=replace(first.baseline, num_in_one_piece=12))
+    points = (lumps, *served.curve.points[1:])
+    (table, *_) = point_tables(replace(served.curve, points=points), ["draft k=4"], Footnotes())
+
+    said = sentences(served, points=points)
+
+    assert "Arrived in one piece: 12 of 160 answers of baseline at concurrency 1. The ser" in said
+    assert "Give the server more cores" in said
+    assert ("In one piece", "12", "0") in table.table.rows
+    assert "one piece" not in sentences(served)
+
+
 @pytest.mark.parametrize(
     ("share", "on_page", "in_details"),
     [
         (None, False, "is not known: they do not count"),
-        (0.0, False, "Nobody else used the servers"),
+        (0.0, False, "as far as counts tell: they counted no token beyond this run's."),
+        (0.005, False, "tell: 0.5 % of the tokens that they counted are beyond this run's, as few"),
+        (0.0051, True, "0.51 % of the tokens that the servers counted"),
         (0.0312, True, "3.12 % of the tokens that the servers counted"),
     ],
 )
@@ -143,7 +161,7 @@ def test_foreign_traffic(share, on_page, in_details):
     curve = replace(served.curve, foreign_share=share)
     details = write_load_details(served.manifest, curve, served.decision, None, Footnotes())
 
-    assert on_page == ("tokens that the servers counted" in sentences(served, foreign_share=share))
+    assert on_page == ("others used them" in sentences(served, foreign_share=share))
     assert in_details in " ".join(details.sentences)
 
 

@@ -8,7 +8,9 @@ from specmeasure.records.estimates import Losslessness
 from tests.brief import examples, examples_load
 from tests.brief.examples_load import Served, lossless
 
-NONE_READ = lossless(num_trials=0, num_checked_tokens=0, num_differing_from_baseline=0)
+NONE_READ = lossless(
+    num_trials=0, num_checked_tokens=0, num_differing_from_baseline=0, num_compared=0
+)
 
 
 def said_of(served: Served, audit: Losslessness, *, gives_ids: bool = True) -> str:
@@ -40,7 +42,22 @@ def test_no_ids_and_no_reading_are_told_apart():
 
 def test_differing_texts_are_counted():
     """Where only texts can be compared."""
-    audit = replace(NONE_READ, num_differing_from_baseline=6)
-    said = said_of(examples_load.attached(), audit, gives_ids=False)
+    audit = replace(NONE_READ, num_compared=96, compared_as_text=True)
+    equal, differing = (
+        said_of(
+            examples_load.attached(),
+            replace(audit, num_differing_from_baseline=number),
+            gives_ids=False,
+        )
+        for number in (0, 3)
+    )
 
-    assert said.startswith("6 of 160 answers are not the baseline server's text. Not audited")
+    assert equal.startswith("Compared as text: 96 answers, all equal to the baseline's. Not audit")
+    assert differing.startswith("Compared as text: 3 of 96 answers differ from the baseline's. Not")
+
+
+def test_ids_that_were_not_read_again_are_compared_as_ids():
+    """Where the auditing server failed, equal ids are still equal answers."""
+    said = said_of(examples_load.managed(), replace(NONE_READ, num_compared=96))
+
+    assert said.startswith("Compared by token ids: 96 answers, all equal")

@@ -31,7 +31,7 @@ def attach(prompts, out, baseline, speculative, *more):
         baseline,
         *(["--speculative-url", speculative] if speculative else []),
     ]
-    fixed = ("--engine", "vllm", "--tokenizer", "embedded:target", *SHORT, "--out", str(out))
+    fixed = ("--tokenizer", "embedded:target", *SHORT, "--out", str(out))
     return specmeasure("run", prompts, *urls, *fixed, *more)
 
 
@@ -124,17 +124,19 @@ def test_a_server_that_dies_leaves_a_run_to_go_on_with(prompts, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--concurrency", "4"], "--concurrency are for servers: name an --engine"),
+        (["--concurrency", "4"], "--concurrency: for servers; name an --engine"),
         (["--engine", "sglang"], "attach to a running SGLang with --baseline-url"),
         (["--engine", "vllm", "--early-exit", "2", "--ngram"], "--early-exit is for runs in"),
-        (["--engine", "llamacpp", "--ngram", "--concurrency", "0"], "use numbers above 0"),
-        (["--engine", "llamacpp", "--ngram", "--slo", "wait=1"], "use seconds by name"),
+        (["--engine", "llamacpp", "--ngram", "--concurrency", "0"], "use whole numbers above 0"),
+        (["--engine", "llamacpp", "--ngram", "--slo", "wait=1"], "use seconds above 0 by name"),
+        (["--engine", "llamacpp", "--ngram", "--slo", "ttft=-1"], "use seconds above 0 by name"),
+        (["--ngram", "--windows", "4"], "--windows: for servers"),
         (["--engine", "vllm", "--ngram", "--rate", "2", "--concurrency", "2"], "name one"),
         (["--baseline-url", "http://me:secret@host"], "SPECMEASURE_API_KEY"),
-        (["--baseline-url", "host:8000"], "not a URL"),
+        (["--baseline-url", "host:8000"], "no URL of a server"),
         (["--engine", "vllm", "--speculative-config", "{}"], "use vLLM's JSON"),
         (["--baseline-url", "http://h", "--draft", "d"], "is set up already"),
-        (["--baseline-url", "http://h"], "state it with --k"),
+        (["--baseline-url", "http://h", "--engine", "vllm"], "state it with --k"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(prompts, arguments, message):
@@ -174,6 +176,7 @@ def test_a_key_is_sent_and_written_nowhere(prompts, tmp_path, monkeypatch):
     assert "hunter2" not in said(done)
 
 
+ONE_LOAD = ("--concurrency", "2", "--windows", "6", "--max-new-tokens", "12")
 LLAMA = ("--engine", "llamacpp", "--draft", "embedded:draft", "--dtype", "float32")
 
 
@@ -181,7 +184,7 @@ LLAMA = ("--engine", "llamacpp", "--draft", "embedded:draft", "--dtype", "float3
 def test_servers_are_started_measured_and_stopped(prompts, tmp_path):
     """llama.cpp with a draft model and n-grams: greedy answers are the target's own."""
     out = tmp_path / "run"
-    done = specmeasure("run", prompts, *LLAMA, "--ngram", *SHORT, "--out", str(out))
+    done = specmeasure("run", prompts, *LLAMA, "--ngram", *ONE_LOAD, "--out", str(out))
 
     assert 0 == done.returncode, said(done)
     estimates = json.loads((out / "estimates.json").read_text())
@@ -196,7 +199,7 @@ def test_synthetic_acceptance_is_measured_as_it_is(prompts, tmp_path):
     """Of a server that accepts by given chances the survival curve holds those chances."""
     out, rates = tmp_path / "run", (0.8, 0.6, 0.4, 0.2)
     rate = "speculative.synth_rates=" + json.dumps(rates)
-    sizes = ("--concurrency", "2", "--windows", "8", "--max-new-tokens", "48", "--ignore-eos")
+    sizes = ("--concurrency", "2", "--windows", "6", "--max-new-tokens", "24", "--ignore-eos")
     done = specmeasure(
         "run", prompts, *LLAMA, "--engine-args", f"'{rate}'", *sizes, "--out", str(out)
     )
@@ -208,25 +211,49 @@ def test_synthetic_acceptance_is_measured_as_it_is(prompts, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_no_server_and_goes_on(prompts, tmp_path):
-    """kill -9 of the command: its servers end, and --resume finishes the run."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
+def test_an_ended_run_leaves_no_server_and_goes_on(prompts, tmp_path, how):
+    """kill -9 or Ctrl-C of the command: its servers end, and --resume finishes the run."""
     out = tmp_path / "run"
-    line = [str(COMMAND), "run", prompts, *LLAMA, *SHORT, "--out", str(out)]
+    line = [str(COMMAND), "run", prompts, *LLAMA, *ONE_LOAD, "--out", str(out)]
     with subprocess.Popen(
-        line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as running:
         journal = out / "journal.jsonl"
         wait_for(lambda: journal.is_file() and b"\n" in journal.read_bytes())
         servers = servers_below(running.pid)
-        running.send_signal(signal.SIGKILL)
+        running.send_signal(how)
+        message = running.stderr.read().decode()
     wait_for(lambda: not any(server.is_running() for server in servers))
     recorded = store.read_trace(out)
     rest = specmeasure("run", "--resume", str(out))
 
     assert servers
     assert not recorded.sealed
+    assert (f"run --resume {out}" in " ".join(message.split())) == (how == signal.SIGINT)
     assert 0 == rest.returncode, said(rest)
     assert recorded.windows == store.read_trace(out).windows[: len(recorded.windows)]
+
+
+@pytest.mark.slow
+def test_a_killed_server_is_told_with_its_last_lines(prompts, tmp_path):
+    """The run ends with which server went, what it last said, and how to go on."""
+    out = tmp_path / "run"
+    line = [str(COMMAND), "run", prompts, *LLAMA, *ONE_LOAD, "--out", str(out)]
+    with subprocess.Popen(
+        line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as running:
+        journal = out / "journal.jsonl"
+        wait_for(lambda: journal.is_file() and b"\n" in journal.read_bytes())
+        drafting = [one for one in servers_below(running.pid) if "draft" in str(one.cmdline())]
+        (server,) = (one for one in drafting if not one.children())  # not its guard
+        server.kill()
+        message = running.stderr.read().decode()
+
+    assert 1 == running.returncode
+    assert "draft k=4: its server" in message
+    assert f"--resume {out}" in " ".join(message.split())
+    assert "Traceback" not in message
 
 
 def servers_below(pid: int) -> list[psutil.Process]:

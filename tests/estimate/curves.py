@@ -58,4 +58,5 @@ def _under_load(name):
         slo_share=None,
         mean_in_flight=None,
         num_retries=0,
+        num_in_one_piece=0,
     )

@@ -1,5 +1,7 @@
 """Where speculation stops paying."""
 
+from dataclasses import replace
+
 import pytest
 
 from specmeasure.estimate.crossover import crossovers, measured_speedups
@@ -44,6 +46,26 @@ def test_one_concurrency_has_no_crossover():
 def test_concurrencies_rise_in_whatever_order_they_were_run():
     """The heaviest may have been first."""
     assert [1, 2, 4] == list(measured_speedups(points(FASTER, EQUAL, SLOWER)[::-1], "draft"))
+
+
+def test_the_interval_is_the_one_that_is_shown():
+    """At the level corrected for the arms tried, which is wider than the arm's own."""
+    own = points(FASTER, FASTER)
+    shown = [
+        replace(
+            point,
+            estimates=replace(
+                point.estimates,
+                arms=tuple(
+                    replace(arm, decode_speedup_corrected=EQUAL) for arm in point.estimates.arms
+                ),
+            ),
+        )
+        for point in own
+    ]
+
+    assert [Crossover(arm="draft", pays_up_to=None, ends_at=1)] == list(crossovers(shown))
+    assert [EQUAL, EQUAL] == list(measured_speedups(shown, "draft").values())
 
 
 def test_every_arm_has_its_own():

@@ -147,3 +147,31 @@ def test_a_mixed_run_audits_its_greedy_answers():
 
     assert isinstance(found, Losslessness)
     assert (2, 1, 3) == (found.num_trials, found.num_divergent, found.num_sampled)
+
+
+def hashed(prompt_id, ids_hash, **changes):
+    return make_trial(prompt_id, make_block(4, 4), ids_hash=ids_hash, **changes)
+
+
+def test_answers_that_were_not_audited_are_compared_by_digest():
+    """Equal to any of the baseline's own answers is equal; without one there is no comparison."""
+    baseline = [hashed("a", "1"), hashed("a", "2"), hashed("b", "1"), hashed("c", None)]
+    arm = [hashed("a", "2"), hashed("b", "2"), hashed("c", "1"), hashed("d", "1")]
+    failed = hashed("a", "3", error="HTTP 500")
+    sampled = hashed("a", "3", sampling=Sampling(temperature=1.0))
+
+    found = losslessness([*arm, failed, sampled], baseline, as_text=True)
+
+    assert (0, 2, 1) == (
+        found.num_trials,
+        found.num_compared,
+        found.num_differing_from_baseline,
+    )
+    assert found.compared_as_text
+
+
+def test_an_audit_tells_before_the_digest():
+    """It compared the tokens, with the answer that it knew."""
+    found = losslessness([audited("a"), audited("b", divergence=LEFT_AT_3)], [hashed("a", "other")])
+
+    assert (2, 1) == (found.num_compared, found.num_differing_from_baseline)

@@ -10,8 +10,9 @@ from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.precision import pilot_spread
 from specmeasure.estimate.summary import estimate
 from specmeasure.records.estimates import Unmeasured
-from specmeasure.records.serving import Evidence
+from specmeasure.records.serving import Evidence, ServerFacts, ServingEngine
 from specmeasure.records.trace import DraftCounts
+from tests.fakes import DRAFT_4
 from tests.simulated_load import Server, serving_trace
 
 WINDOWS = Intervals(cluster="window")
@@ -106,3 +107,49 @@ def test_no_answer_with_a_count_says_why(trace):
 
     with pytest.raises(InsufficientEvidence, match="first failure: the server does not say"):
         estimate(untold, WINDOWS)
+
+
+def with_servers(trace, **gives_ids):
+    """Each arm's server as it says whether it gives ids; digests by what was asked."""
+    servers = tuple(
+        ServerFacts(
+            arm=arm,
+            engine=ServingEngine.OPENAI,
+            model="target",
+            version=None,
+            url=None,
+            evidence=Evidence.NONE,
+            gives_ids=gives,
+            num_speculative_tokens=None,
+        )
+        for arm, gives in zip(("baseline", DRAFT_4.name), gives_ids.values(), strict=True)
+    )
+    digested = with_trials(trace, lambda t: replace(t, ids_hash=t.key.prompt_id))
+    return replace(digested, manifest=replace(trace.manifest, servers=servers))
+
+
+def test_servers_without_ids_are_compared_as_text(trace):
+    """By the digest of the text; three texts differ of eighty."""
+    served = with_servers(trace, baseline=False, arm=False)
+    three = {f"p{number}" for number in range(3)}
+    changed = with_trials(
+        served,
+        lambda t: (
+            replace(t, ids_hash="other")
+            if t.key.arm == DRAFT_4.name and t.key.prompt_id in three
+            else t
+        ),
+    )
+    found = [arm_of(one).losslessness for one in (served, changed)]
+
+    assert [(0, 80, 0), (0, 80, 3)] == [
+        (one.num_trials, one.num_compared, one.num_differing_from_baseline) for one in found
+    ]
+    assert all(one.compared_as_text for one in found)
+
+
+def test_text_is_not_compared_with_ids(trace):
+    """Digests of other things differ always: where one server alone gives ids, none is compared."""
+    found = arm_of(with_servers(trace, baseline=True, arm=False)).losslessness
+
+    assert (0, 0) == (found.num_compared, found.num_differing_from_baseline)

@@ -10,9 +10,12 @@ from specmeasure.errors import ServerLost, UnreadableCorpus
 from specmeasure.estimate.drift import losslessness
 from specmeasure.records.plan import BASELINE, AnswerCheck, Sampling
 from specmeasure.records.serving import Endpoint, Load
-from specmeasure.run.load_recorder import LoadRecorder
+from specmeasure.run.load_recorder import LoadRecorder, _own_limit
+from specmeasure.run.measured_window import UNKNOWN, MeasuredWindow
+from specmeasure.run.traffic import Traffic
 from specmeasure.run.trials import ids_hash, text_hash
 from specmeasure.run.watch import Watchers
+from specmeasure.run.windows import windows_in_order
 from tests.fake_servers import (
     FakeContexts,
     FakeFleet,
@@ -303,7 +306,7 @@ def test_a_lost_server_leaves_a_run_to_resume():
     journal = MemoryWindows()
     fleet = FakeFleet(plan=plan, changes={"draft k=4": {"dies_after": 12}})
 
-    with pytest.raises(ServerLost, match=r"draft k=4 died\. .* --resume runs/mine"):
+    with pytest.raises(ServerLost, match=r"draft k=4 died\.\nWhat .* --resume runs/mine"):
         run(recorder_of(plan, journal, fleet).record(make_prompts(6)))
 
     assert {"baseline", "draft k=4", "baseline A/A"} == {key.arm for key in journal.windows}
@@ -411,6 +414,30 @@ def test_what_does_not_add_up_is_said_once():
     assert all(window.num_counted_tokens > window.num_emitted_tokens for window in drafted)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"restarts_after": 20}, "draft k=4: the server's counter of"),
+        ({"torn_looks": range(5, 60)}, "draft k=4: /metrics contradicts itself"),
+    ],
+)
+def test_counters_that_cannot_be_used_leave_their_windows_unknown(change, told):
+    """The run goes on, the user hears of it once, and other windows keep their counts."""
+    plan = serving_plan()
+    fleet = FakeFleet(plan=plan, changes={"draft k=4": change})
+    said = []
+
+    journal = recorded(plan, make_prompts(6), fleet, watchers=Watchers(warning=said.append))
+
+    windows = [window for key, window in journal.windows.items() if key.arm == "draft k=4"]
+    unknown = [window for window in windows if window.num_counted_tokens is None]
+    assert 1 <= len(unknown) <= 2 < len(windows)
+    assert all(window.counters is None for window in unknown)
+    assert all(window.counters is not None for window in windows if window not in unknown)
+    assert 1 == len(said)
+    assert said[0].startswith(told)
+
+
 def test_one_server_before_and_after():
     """Each session records the arms that are there; equal answers are known by their hashes."""
     plan = serving_plan(BASELINE, DRAFT_4)
@@ -513,3 +540,22 @@ def test_answers_are_graded():
     assert {"p0": True, "p1": False, "p2": None} == {
         key.prompt_id: trial.checks.is_correct for key, trial in trials
     }
+
+
+def test_a_client_that_is_the_limit_is_told():
+    """What reading takes here is weighed against the window's length."""
+    busy, idle = (
+        MeasuredWindow(
+            window=windows_in_order(serving_plan(), make_prompts(2))[0],
+            planned=(),
+            traffic=Traffic(exchanges=()),
+            counted=UNKNOWN,
+            memory_bytes=None,
+            client_share=share,
+        )
+        for share in (0.9, 0.2)
+    )
+
+    (sentence,) = _own_limit(busy)
+    assert "took 90% of a core here" in sentence
+    assert () == _own_limit(idle)

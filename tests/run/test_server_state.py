@@ -4,14 +4,12 @@ import asyncio
 
 import pytest
 
-from specmeasure.records.trace import DraftCounts
+from specmeasure.errors import UnexpectedReply
 from specmeasure.run.server_state import (
     MOST_LOOKS,
     QUIET_LOOKS,
     SETTLE_S,
-    Counted,
     MemoryWatch,
-    counted_between,
     settled_snapshot,
 )
 from specmeasure.servers.server import Snapshot
@@ -19,13 +17,18 @@ from tests.fake_servers import clock, run
 
 
 class Counting:
-    """A server whose counters say these one after another, and then the last for ever."""
+    """A server whose counters say these one after another, and then the last for ever.
+
+    Where they say "torn", its page contradicts itself.
+    """
 
     def __init__(self, *counts):
         self._counts = list(counts)
 
     async def snapshot(self):
         count = self._counts.pop(0) if len(self._counts) > 1 else self._counts[0]
+        if count == "torn":
+            raise UnexpectedReply("torn")
         return None if count is None else Snapshot(drafts=None, num_emitted_tokens=count)
 
 
@@ -49,12 +52,22 @@ def settled(server, **known):
         (range(200), {}, (MOST_LOOKS, MOST_LOOKS)),
         ((None,), {}, (None, 0)),
         ((5, 6, None), {}, (None, 2)),
+        (("torn", 5, "torn", 9), {"expected": 9}, (9, 3)),
     ],
-    ids=["there", "comes", "falls short", "moves once", "never stops", "has none", "has no more"],
+    ids=[
+        *("there", "comes", "falls short", "moves once", "never stops", "has none", "has no more"),
+        "was read in the middle of changes",
+    ],
 )
 def test_counters_are_watched_until_they_stop(counts, known, expected):
     """At once where all is counted that was expected; never longer than a bound."""
     assert expected == settled(Counting(*counts), **known)
+
+
+def test_a_page_that_goes_on_contradicting_itself_is_refused():
+    """After the same number of looks as counters that never stop."""
+    with pytest.raises(UnexpectedReply, match="torn"):
+        settled(Counting("torn"))
 
 
 def test_counters_that_stopped_before_are_not_watched():
@@ -62,47 +75,6 @@ def test_counters_that_stopped_before_are_not_watched():
     last = Snapshot(drafts=None, num_emitted_tokens=5)
 
     assert (5, 0) == settled(Counting(5, 6), last=last)
-
-
-def counts(drafted, accepted, blocks=None, positions=None):
-    return DraftCounts(
-        num_draft_tokens=drafted,
-        num_accepted_tokens=accepted,
-        num_drafted_blocks=blocks,
-        accepted_by_position=positions,
-    )
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "expected"),
-    [
-        (counts(8, 3, 2, (2, 1)), counts(20, 9, 5, (5, 4)), counts(12, 6, 3, (3, 3))),
-        (counts(8, 3), counts(20, 9), counts(12, 6)),
-        (None, counts(20, 9, 5), counts(20, 9, 5)),
-        (counts(8, 3, 2, (3,)), counts(20, 9, 5, (5, 4)), counts(12, 6, 3, (2, 4))),
-        (None, None, None),
-        (counts(8, 3), None, None),
-        (counts(8, 3), counts(4, 1), None),
-    ],
-    ids=["all", "sums", "first drafts", "new position", "none", "gone", "went back"],
-)
-def test_drafts_of_a_window_are_differences(before, after, expected):
-    """What cannot be a difference of two counters is unknown, and never a number."""
-    earlier, later = (
-        Snapshot(drafts=before, num_emitted_tokens=1),
-        Snapshot(drafts=after, num_emitted_tokens=4),
-    )
-
-    assert Counted(drafts=expected, num_emitted_tokens=3) == counted_between(earlier, later)
-
-
-def test_a_server_that_began_anew_counted_nothing_we_know():
-    """Its counters stand below where they stood; the difference means nothing."""
-    before = Snapshot(drafts=None, num_emitted_tokens=9)
-    after = Snapshot(drafts=counts(4, 1), num_emitted_tokens=3)
-
-    assert Counted() == counted_between(before, after)
-    assert Counted() == counted_between(None, after) == counted_between(before, None)
 
 
 @pytest.mark.parametrize(("readings", "expected"), [((3, 9, 4), 9), ((None,), None)])

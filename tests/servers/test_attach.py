@@ -14,7 +14,7 @@ from specmeasure.errors import (
 )
 from specmeasure.records.plan import BASELINE, Arm, Method
 from specmeasure.records.serving import Evidence, Load, ServerFacts, Serving, ServingEngine
-from specmeasure.servers import connection
+from specmeasure.servers import attach, connection
 from specmeasure.servers.attach import connect
 from specmeasure.servers.build import Build, read_build
 from specmeasure.servers.connection import Connection
@@ -166,6 +166,26 @@ def test_a_page_that_does_not_come_is_not_waited_for(monkeypatch, page, kind):
         met(stub, BASELINE)
 
 
+def test_a_request_may_be_silent_for_as_long_as_it_may_take(monkeypatch):
+    """It waits in a loaded server's queue; --request-timeout is the one limit."""
+    seen = []
+
+    def opened(url: str, *, limits: Limits, rng: random.Random) -> Connection:
+        seen.append(limits)
+        return Connection(url, limits=limits, rng=rng)
+
+    async def run(stated: Serving) -> None:
+        await (await connect(stub.url, arm=BASELINE, serving=stated)).close()
+
+    monkeypatch.setattr(attach, "Connection", opened)
+    with StubServer() as stub:
+        engine = ServingEngine(stub.engine)
+        loads = (Load(concurrency=1),)
+        asyncio.run(run(Serving(engine=engine, loads=loads, request_timeout_s=900.0)))
+
+    assert [(900.0, 900.0)] == [(limits.idle_s, limits.request_s) for limits in seen]
+
+
 def test_another_kind_of_server_is_no_server():
     """It answers, but not at the paths of the protocol."""
 
@@ -218,6 +238,7 @@ def test_the_api_version_is_no_part_of_the_address(url):
         "http://me:pw-99@h:1",
         "http://h:1/?key=pw-99",
         "http://h:x",
+        "me:pw-99@h:1",
     ],
 )
 def test_what_is_no_address_is_refused(url):

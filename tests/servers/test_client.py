@@ -12,6 +12,7 @@ from specmeasure.records.corpus import Message
 from specmeasure.records.plan import DecodeSettings, Sampling
 from specmeasure.records.serving import Evidence, ServerFacts, ServingEngine
 from specmeasure.records.trace import FinishReason
+from specmeasure.servers import connection
 from specmeasure.servers.client import HttpServer
 from specmeasure.servers.connection import Connection
 from specmeasure.servers.dialects import dialect_of
@@ -42,8 +43,8 @@ def served(
             gives_ids=True,
             num_speculative_tokens=None,
         )
-        connection = Connection(stub.url, limits=limits, rng=random.Random(0))
-        server = HttpServer(connection, dialect_of(engine), facts)
+        opened = Connection(stub.url, limits=limits, rng=random.Random(0))
+        server = HttpServer(opened, dialect_of(engine), facts)
         try:
             return await use(server)
         finally:
@@ -274,6 +275,19 @@ def test_each_fault_has_its_error(fault, kind, words):
     assert str(error).startswith(stub.url)
 
 
+def test_a_stream_that_stays_open_after_its_end_is_not_waited_for(monkeypatch):
+    """The answer is whole with its last event; the next request has a connection of its own."""
+    monkeypatch.setattr(connection, "_END_S", 0.01)
+
+    async def use(server: HttpServer) -> list[int | None]:
+        return [(await server.ask(ask_of())).num_emitted_tokens for _ in range(2)]
+
+    with StubServer(faults=Faults(hangs_at_end=True)) as stub:
+        told = served(stub, use)
+
+    assert [8, 8] == told
+
+
 def test_a_request_that_goes_on_for_too_long_is_lost():
     """Bytes keep coming, the whole does not end."""
     limits = Limits(idle_s=5.0, request_s=0.1)
@@ -281,7 +295,7 @@ def test_a_request_that_goes_on_for_too_long_is_lost():
         error = error_of(stub, ask_of(num_tokens=1000), limits)
 
     assert ServerLost is type(error)
-    assert f"{stub.url} took more than 0.1 s" == str(error)
+    assert f"{stub.url} took more than 0.1 s for a request (--request-timeout)" == str(error)
 
 
 def test_a_dead_server_is_lost():

@@ -252,6 +252,16 @@ def test_a_cpu_build_gets_threads_openmp_and_a_small_cache():
     assert "1" == env["HF_HUB_OFFLINE"]
 
 
+def test_on_a_cpu_no_worker_spins_beside_the_engine():
+    """It would starve the API; the user's own word stands, and a GPU build chooses itself."""
+    name = "VLLM_ENABLE_V1_MULTIPROCESSING"
+    own = vllm(DRAFT, install=CPU_INSTALL, environ={name: "1"}).env
+
+    assert "0" == vllm(BASELINE, install=CPU_INSTALL).env[name]
+    assert "1" == own[name]
+    assert name not in vllm(DRAFT).env
+
+
 def test_a_gpu_build_keeps_its_own_environment():
     """Nothing of CPUs; no usage statistics, no keys, no folder of where we happen to be."""
     env = vllm(BASELINE).env

@@ -101,6 +101,7 @@ def test_thoughts_are_timed_and_no_part_of_the_answer(name):
         ({"choices": [{}, {}]}, "2 choices, 1 was asked for"),
         ({"error": {"message": "secret", "type": "overloaded"}}, r"an error \(overloaded\)$"),
         ({"error": "secret"}, "an error$"),
+        ({"error": {"type": "no, 'secret'", "code": 7}}, r"an error \(7\)$"),
     ],
 )
 def test_other_types_are_named(document, words):

@@ -77,6 +77,26 @@ async def never():
     return False
 
 
+def test_memory_is_read_without_a_search_among_all_processes(tmp_path, monkeypatch):
+    """After the first reading, which is before anything is timed; until a process has ended."""
+    port = free_port()
+
+    async def live():
+        async with started(fake(port), tmp_path / "a.log") as server:
+            await server.wait_ready(answers(port), port=port, timeout_s=PATIENCE_S)
+            before = server.memory_bytes()
+            with monkeypatch.context() as without:
+                without.setattr(ServerProcess, "_processes", lambda _: pytest.fail("searched"))
+                again = server.memory_bytes()
+        return before, again, server.memory_bytes()
+
+    before, again, after = asyncio.run(live())
+
+    assert before > 1e6
+    assert again > 1e6
+    assert after is None
+
+
 def test_a_healthy_server_is_waited_for_and_ends_when_told(tmp_path):
     """It answers after wait_ready, and none of its processes is left after stop."""
     port, pids = free_port(), tmp_path / "pids"

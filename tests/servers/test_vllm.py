@@ -295,6 +295,7 @@ def test_sampling_is_said_in_full():
         "ignore_eos": False,
         "return_token_ids": True,
         "add_special_tokens": False,
+        "cache_salt": "5",
         "stream": True,
         "stream_options": {"include_usage": True},
     }
