@@ -8,7 +8,6 @@ from specmeasure.records.plan import BASELINE, Arm
 from specmeasure.records.serving import Endpoint, ServingEngine
 from specmeasure.servers.server import Server
 
-
 # their requests say themselves that no earlier one's cache may answer them
 UNCACHED = (ServingEngine.VLLM, ServingEngine.LLAMACPP)
 _CACHES = (
