@@ -1,7 +1,7 @@
 """A finished window as records: its trials, and what it showed beyond them. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specmeasure.records.trace import TrialRecord, WindowRecord
 from specmeasure.run.requests import Planned, ids_of
@@ -25,7 +25,7 @@ def trial_records(
     """One a request, in order; those that could not be sent are rows with their errors."""
     exchanges = iter(traffic.exchanges)
     return [
-        _unsent(window, one)
+        _row(window, one, error=one.error)
         if one.ask is None
         else _sent(window, one, next(exchanges), began=traffic.began, keep_ids=keep_ids)
         for one in planned
@@ -65,36 +65,29 @@ def answer_hash(reply: Reply) -> str:
     return text_hash(reply.text) if reply.token_ids is None else ids_hash(reply.token_ids)
 
 
-def _unsent(window: Window, planned: Planned) -> TrialRecord:
+def _row(
+    window: Window, planned: Planned, *, error: str | None = None, sent_s: float | None = None
+) -> TrialRecord:
+    """What is known of a request whatever came of it."""
     return TrialRecord(
         key=planned.key,
         prompt_hash=planned.prompt.content_hash,
         labels=labels_of(planned.prompt),
         sampling=planned.settings.sampling,
-        error=planned.error,
+        error=error,
         group=window.group.index,
+        sent_s=sent_s,
     )
 
 
 def _sent(
     window: Window, planned: Planned, exchange: Exchange, *, began: float, keep_ids: bool
 ) -> TrialRecord:
-    reply = exchange.reply
+    reply, sent_s = exchange.reply, exchange.sent - began
     if reply is None or planned.ask is None:
-        return TrialRecord(
-            key=planned.key,
-            prompt_hash=planned.prompt.content_hash,
-            labels=labels_of(planned.prompt),
-            sampling=planned.settings.sampling,
-            error=exchange.error,
-            group=window.group.index,
-            sent_s=exchange.sent - began,
-        )
-    return TrialRecord(
-        key=planned.key,
-        prompt_hash=planned.prompt.content_hash,
-        labels=labels_of(planned.prompt),
-        sampling=planned.settings.sampling,
+        return _row(window, planned, error=exchange.error, sent_s=sent_s)
+    return replace(
+        _row(window, planned, sent_s=sent_s),
         num_prompt_tokens=reply.num_prompt_tokens,
         num_emitted_tokens=reply.num_emitted_tokens,
         ids_hash=answer_hash(reply),
@@ -103,8 +96,6 @@ def _sent(
         finish_reason=reply.finish_reason,
         ttft_s=reply.ttft_s,
         decode_s=reply.decode_s,
-        group=window.group.index,
         counts=reply.counts,
-        sent_s=exchange.sent - began,
         num_retries=reply.num_retries,
     )

@@ -77,22 +77,29 @@ def test_greedy_answers_beside_sampled_ones_are_not(estimates):
     assert 0 == estimates[4]["baseline"]["losslessness"]["num_divergent"]
 
 
-def test_the_sampling_defect_is_no_go(estimates, folder):
-    """The tokens of both arms have no chance to be the target's own; the baseline's do."""
-    rule = "sampled tokens follow"
-    chances = [arm["sampled_losslessness"]["p_value"] for arm in estimates[4]["arms"]]
+def test_speculation_is_no_go(folder):
+    """Both arms break the rule on greedy answers, EAGLE that on sampled ones as well."""
+    arms = json.loads((folder / "decision.json").read_text())["arms"]
+    failed = {
+        arm["arm"]: {one["rule"] for one in arm["findings"] if one["outcome"] == "failed"}
+        for arm in arms
+    }
 
-    assert all(chance < Policy().max_chance for chance in chances)
-    assert Policy().max_chance <= estimates[4]["baseline"]["sampled_losslessness"]["p_value"]
-    for arm in json.loads((folder / "decision.json").read_text())["arms"]:
-        failed = [one["rule"] for one in arm["findings"] if one["outcome"] == "failed"]
-        assert "NO_GO" == arm["verdict"]
-        assert any(one.startswith(rule) for one in failed)
+    assert ["NO_GO"] * 2 == [arm["verdict"] for arm in arms]
+    for rules in failed.values():
+        assert any("unexplained divergence" in rule for rule in rules)
+    assert any(rule.startswith("sampled tokens follow") for rule in failed[ARMS[1]])
 
 
-def test_the_audit_of_the_run_says_the_same(folder):
-    """Without any times: it is the output that is wrong."""
+def test_the_audit_finds_the_sampling_defect(folder):
+    """Over all loads the sampled tokens of both arms cannot be the target's; the baseline's can."""
     done = specmeasure("audit", str(folder), "--check")
+    audit = json.loads((folder / "audit.json").read_text())["audit"]
+    chances = {arm["name"]: arm["sampled_losslessness"]["p_value"] for arm in audit["arms"]}
 
     assert 10 == done.returncode, said(done)
     assert "the output of ngram k=4" in said(done)
+    assert {"baseline", *ARMS} == set(chances)
+    assert all(chances[name] < 1e-6 for name in ARMS)
+    assert chances["baseline"] >= Policy().max_chance
+    assert "GO" == audit["arms"][0]["verdict"]
