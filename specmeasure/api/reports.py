@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
-from specmeasure.api.count_checks import count_checks
 from specmeasure.api.looking import Look
 from specmeasure.api.schema import estimates_document
 from specmeasure.api.sequential import LEVEL, estimate_run
+from specmeasure.api.told_drafts import count_checks, told_evidence
 from specmeasure.brief import glossary
 from specmeasure.brief.figures import FIGURE_FILES, draw_figures
 from specmeasure.brief.tokens import Detokenise, show_trials
@@ -127,7 +127,7 @@ def write_report(report: Report, folder: Path, *, detokenise: Detokenise | None 
     (folder / "load.json").unlink(missing_ok=True)
     if report.curve is not None:
         (folder / "load.json").write_bytes(store.plain(report.curve))
-    records = (report.trace.manifest, report.estimates, report.decision)
+    records = (told_evidence(report.trace), report.estimates, report.decision)
     served: _Served = {"curve": report.curve, "beside": report.beside}
     checks = count_checks(report.trace)
     pages = {

@@ -191,7 +191,11 @@ def _warnings_of_speculation(arm: Arm, facts: ServerFacts, shown: _Shown) -> lis
             f"{who} at {facts.url or 'its port'} shows no sign of speculation, neither in a reply "
             f"nor in counters. {_REMEDIES[facts.engine]}"
         )
-    elif facts.engine is ServingEngine.LLAMACPP and not shown.num_drafts:
+    elif (
+        facts.engine is ServingEngine.LLAMACPP
+        and arm.method is not Method.NGRAM  # look-ups often find nothing in so short an answer
+        and not shown.num_drafts
+    ):
         warnings.append(
             f"{who} at {facts.url or 'its port'} has drafted nothing yet, though it was to go on "
             "with a text that repeats itself. Was it started with a draft?"

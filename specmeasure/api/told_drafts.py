@@ -1,9 +1,11 @@
-"""Whether what servers say of requests adds up to their own counters, over a whole run."""
+"""What servers told of their drafts over a whole run, and whether it adds up."""
 
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 
-from specmeasure.records.trace import DraftCounts, Trace, WindowKey
+from specmeasure.records.serving import Evidence
+from specmeasure.records.trace import DraftCounts, Manifest, Trace, WindowKey
 from specmeasure.servers.counts import cross_check
 
 
@@ -37,6 +39,28 @@ def count_checks(trace: Trace) -> tuple[str, ...]:
         agree,
         *(f"In {number} of them it does not: {examples[kind]}." for kind, number in kinds.items()),
     )
+
+
+def told_evidence(trace: Trace) -> Manifest:
+    """The manifest with what each server did tell of its drafts in the run.
+
+    Before a run a server is asked once; one that drafts nothing then shows less than it can.
+    """
+    seen: defaultdict[str, set[Evidence]] = defaultdict(set)
+    for trial in trace.trials:
+        if trial.counts is not None and trial.counts.num_draft_tokens:
+            seen[trial.key.arm].add(trial.counts.evidence)
+    for window in trace.windows:
+        if window.counters is not None and window.counters.num_draft_tokens:
+            seen[window.key.arm].add(Evidence.COUNTERS)
+    servers = tuple(
+        replace(
+            facts,
+            evidence=next((one for one in Evidence if one in seen[facts.arm]), facts.evidence),
+        )
+        for facts in trace.manifest.servers
+    )
+    return replace(trace.manifest, servers=servers)
 
 
 def _told(trace: Trace) -> dict[WindowKey, list[DraftCounts | None]]:
