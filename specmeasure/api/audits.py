@@ -40,7 +40,9 @@ def audit_run(trace: Trace, *, subject: str, policy: Policy | None = None) -> Au
     manifest = trace.manifest
     policy = policy or manifest.policy
     if manifest.plan.serving:
-        baseline, arms = _estimates([trial for trial in trace.trials if not trial.failed])
+        answered = [trial for trial in trace.trials if not trial.failed]
+        own = [trial for trial in answered if trial.key.arm != BASELINE_AGAIN.name]
+        baseline, arms = _estimates(own)
         target, dtype = manifest.servers[0].model, "as served"
     else:
         estimates = estimate_run(trace)
@@ -128,7 +130,6 @@ def _estimates(
     for trial in trials:
         by_arm.setdefault(trial.key.arm, []).append(trial)
     undrafted = by_arm.pop(BASELINE_NAME, [])
-    by_arm.pop(BASELINE_AGAIN.name, None)
     baseline = _arm_estimates(BASELINE_NAME, undrafted, []) if undrafted else None
     return baseline, [_arm_estimates(name, own, undrafted) for name, own in by_arm.items()]
 

@@ -17,7 +17,7 @@ from specmeasure.estimate.running import RunningSums
 from specmeasure.records.corpus import Corpus, CorpusOptions, Dropped, Prompt
 from specmeasure.records.plan import BASELINE, Arm, Method, Plan
 from specmeasure.records.request import Request
-from specmeasure.records.serving import Endpoint, ServerFacts, Serving, ServingEngine
+from specmeasure.records.serving import Endpoint, Evidence, ServerFacts, Serving, ServingEngine
 from specmeasure.records.trace import Manifest, Trace
 from specmeasure.run.environment import environment, free_cores, load_average, load_warning
 from specmeasure.run.load_recorder import LoadRecorder
@@ -60,19 +60,22 @@ class Session:
     run_code: bool
 
 
-def told_length(serving: Serving) -> int:
-    """K, as an attached speculative server tells it.
+def told_length(serving: Serving, stated: int | None) -> int:
+    """K of an attached speculative server: as it tells it, or else as its user states it.
 
     Raises:
-        UsageError: it does not tell, or is not there yet.
+        UsageError: neither does, or they differ.
         ServerError: it cannot be reached.
     """
-    found = asyncio.run(_told_length(serving)) if len(serving.endpoints) > 1 else None
-    if found is None:
+    told = asyncio.run(_told_length(serving)) if len(serving.endpoints) > 1 else None
+    known = {length for length in (told, stated) if length is not None}
+    if not known:
         raise UsageError(
             "how many tokens the server drafts is not known; state it with --k, as it is set up."
         )
-    return found
+    if len(known) > 1:
+        raise UsageError(f"--k {stated}: the server drafts up to {told} tokens a block.")
+    return known.pop()
 
 
 def with_timeout(plan: Plan, request_timeout_s: float | None) -> Plan:
@@ -153,8 +156,7 @@ async def _resume(
         if changed:
             raise UsageError(
                 f"{session.folder}: the server of {changed[0]} is not the one of the interrupted "
-                "run (its model, version, K or what it reveals differs). Serve the same, or start "
-                "a new run."
+                "run (its model or version differs). Serve the same, or start a new run."
             )
         store.add_servers(session.folder, [one for one in servers if one.arm not in known])
         return await _record(session, asked, fleet, servers)
@@ -286,8 +288,8 @@ def _serving(plan: Plan) -> Serving:
 
 
 def _lasting(facts: ServerFacts) -> ServerFacts:
-    """The facts without what differs from one start to the next."""
-    return replace(facts, url=None, command=())
+    """The facts without what differs from one start, or one first look, to the next."""
+    return replace(facts, url=None, command=(), evidence=Evidence.NONE, num_speculative_tokens=None)
 
 
 async def _told_length(serving: Serving) -> int | None:

@@ -103,7 +103,7 @@ def _served_plan(context: typer.Context, served: Serving, watchers: api.Watchers
             raise UsageError(f"--{name.replace('_', '-')} is for runs in process, not for servers.")
     lengths = _lengths(asked["k"])
     if served.is_managed:
-        configured = serving.served_arms(asked, lengths)
+        configured = serving.configured_arms(asked)
         plan = plan_for(
             asked,
             watchers,
@@ -113,9 +113,8 @@ def _served_plan(context: typer.Context, served: Serving, watchers: api.Watchers
             is_enough=bool(configured),
         )
     else:
-        if "k" not in given_names(context):
-            lengths = [api.told_length(served)]
-        arms = between_baselines(serving.served_arms(asked, lengths))
+        stated = serving.one_length(lengths) if "k" in given_names(context) else None
+        arms = between_baselines([serving.attached_arm(api.told_length(served, stated))])
         name = served.model or served.tokenizer or "served model"
         plan = plan_for({**asked, "target": name}, watchers, lambda _: arms, is_enough=True)
     return replace(plan, serving=serving.with_own_tokenizer(served, plan.target))

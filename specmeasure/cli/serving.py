@@ -59,13 +59,20 @@ def endpoints(asked: dict[str, Any]) -> tuple[Endpoint, ...]:
     return tuple(Endpoint(arm=arm, url=base_url(url)) for arm, url in urls if url)
 
 
-def served_arms(asked: dict[str, Any], lengths: Sequence[int]) -> tuple[Arm, ...]:
-    """Arms that a server's own settings describe: an attached one's, or --speculative-config's."""
-    if asked["baseline_url"]:
-        if len(lengths) != 1:
-            raise UsageError("--k: an attached server has one K; measure others in runs of theirs.")
-        arm = Arm(name=_SPECULATIVE, method=Method.SERVED, num_speculative_tokens=lengths[0])
-        return (arm,)
+def one_length(lengths: Sequence[int]) -> int:
+    """K as stated for an attached server, which has one."""
+    if len(lengths) != 1:
+        raise UsageError("--k: an attached server has one K; measure others in runs of theirs.")
+    return lengths[0]
+
+
+def attached_arm(length: int) -> Arm:
+    """What the attached server with speculation does."""
+    return Arm(name=_SPECULATIVE, method=Method.SERVED, num_speculative_tokens=length)
+
+
+def configured_arms(asked: dict[str, Any]) -> tuple[Arm, ...]:
+    """Arms of --speculative-config."""
     return tuple(map(_configured, asked["speculative_config"] or ()))
 
 

@@ -148,6 +148,15 @@ def test_what_cannot_be_meant_is_refused(prompts, arguments, message):
     assert "secret" not in said(done)
 
 
+def test_another_k_than_the_servers_is_refused(prompts, tmp_path):
+    """What is stated is compared with what the server tells."""
+    with StubServer() as base, StubServer(accepted=ACCEPTED) as drafting:
+        done = attach(prompts, tmp_path / "run", base.url, drafting.url, "--k", "2")
+
+    assert 2 == done.returncode
+    assert "--k 2: the server drafts up to 4 tokens a block" in said(done)
+
+
 def test_a_load_that_is_not_measured_cannot_decide(prompts, tmp_path):
     """The policy's load is checked before anything is sent."""
     with StubServer() as base, StubServer(accepted=ACCEPTED) as drafting:
