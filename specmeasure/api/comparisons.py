@@ -164,11 +164,22 @@ def write_comparison(report: ComparisonReport | RegressionReport, folder: Path) 
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Recorded runs, each under a name of its own."""
-    return [
+    """Recorded runs, each under a name of its own.
+
+    Raises:
+        UsageError: one of them is on servers.
+    """
+    runs = [
         Run(name=name, trace=store.read_trace(folder))
         for name, folder in zip(run_names(folders), folders, strict=True)
     ]
+    for run in runs:
+        if run.trace.manifest.plan.serving:
+            raise UsageError(
+                f"{run.name}: a run on servers; compare takes runs in process. Put several drafts "
+                "or Ks into one run on servers instead: their load curves stand side by side."
+            )
+    return runs
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:

@@ -74,6 +74,25 @@ def test_greedy_answers_are_audited(attached):
     assert arm["num_trials"] == arm["num_identical"] > 0
 
 
+def test_runs_on_servers_are_not_compared(attached):
+    """compare says what to do instead."""
+    done = specmeasure("compare", str(attached[1]), str(attached[1]))
+
+    assert 2 == done.returncode
+    assert "a run on servers; compare takes runs in process" in " ".join(said(done).split())
+
+
+def test_other_commands_read_a_run_on_servers(attached):
+    """show lists its requests, audit says what was found, brief writes the page again."""
+    out = str(attached[1])
+    shown, audited, written = (specmeasure(name, out) for name in ("show", "audit", "brief"))
+
+    assert [0, 0, 0] == [done.returncode for done in (shown, audited, written)], said(audited)
+    assert "Load" in said(shown)
+    assert "GO" in said(audited)
+    assert "Arms under load" in said(written)
+
+
 def test_a_changed_answer_is_no_go(prompts, tmp_path):
     """Speculation that changes the output is caught, whatever its speed."""
     with (
