@@ -294,7 +294,7 @@ def servers_below(pid: int) -> list[psutil.Process]:
     ]
 
 
-def wait_for(happens, *, seconds: float = 60) -> None:
+def wait_for(happens, *, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < end
