@@ -78,10 +78,10 @@ class ServerAuditor:
         found = await asyncio.gather(
             *(self._read(server, one, turnstile) for one in new.values()), return_exceptions=True
         )
-        for failure in found:
-            if isinstance(failure, BaseException):
-                raise failure
-        self._audits.update(zip(new, found, strict=True))  # type: ignore[arg-type] # no failure
+        for place, audit in zip(new, found, strict=True):
+            if isinstance(audit, BaseException):
+                raise audit
+            self._audits[place] = audit
         return [self._audits[one.question, ids_hash(one.token_ids)] for one in answers]
 
     async def _learn(self, server: Server, answers: Iterable[Answered]) -> None:
