@@ -63,9 +63,10 @@ def test_a_finished_replay_is_concluded_again(replayed: Path):
 
 
 def test_other_costs_change_the_prediction(replayed: Path, tmp_path: Path):
-    """Where drafts cost as much as target steps, nothing is predicted to gain."""
+    """Where drafts and every verified row cost a target step, nothing is predicted to gain."""
     costs = json.loads((replayed / "costs.json").read_text())
     for one in costs["rounds"]:
+        one["verify_s"] = [[rows * step for rows in costs["num_rows"]] for step in one["step_s"]]
         for draft in one["drafts"].values():
             draft["draft_s"] = [
                 [count * step for count in costs["num_drafts"]] for step in one["step_s"]
@@ -75,7 +76,7 @@ def test_other_costs_change_the_prediction(replayed: Path, tmp_path: Path):
     done = specmeasure("brief", str(replayed), "--costs", str(path), "--json")
     best = json.loads(done.stdout)["predictions"]["candidates"][0]
 
-    assert best["lengths"][0]["decode_speedup"]["value"] < 1.1
+    assert best["lengths"][0]["decode_speedup"]["value"] <= 1.0
 
 
 def test_a_replay_with_real_runs_compares_as_a_run(replayed: Path, tmp_path: Path):
