@@ -6,13 +6,17 @@ Three ways, chosen by what the cache holds (reference behaviour of transformers 
 - sliding windows and convolutions: past states are recorded during a block, then cropped;
 - recurrent state: a copy is taken at each block's start, and what was kept is read again.
 
-``check_rollback`` proves the choice on the loaded model before anything is measured.
+``check_rollback`` proves the choice on the loaded model before anything is measured, ``check_tree``
+that a tree of drafts is read as its paths would be.
 """
 
 import copy
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +51,27 @@ class CachedCausalLM:
         self._cache = self._new_cache()
         self._snapshot: Cache | None = None
         self._since_snapshot: list[Tensor] = []
+        self._states: Tensor | None = None  # [N, D] of the last forward
+        self._last_kept = -1  # of its rows
+        self._num_last = 0  # tokens that the last forward read
+
+    def watch_states(self) -> None:
+        """From now on remember what goes into the output head; see ``last_state``."""
+        if self._states is None:
+            self._states = torch.empty(0)
+            head = self.model.get_output_embeddings()
+            head.register_forward_pre_hook(self._remember_states)
+
+    @property
+    def last_state(self) -> Tensor:
+        """What went into the output head for the last token that is remembered: [D].
+
+        Raises:
+            RuntimeError: states are not watched, or nothing was read since.
+        """
+        if self._states is None or not len(self._states):
+            raise RuntimeError("no state was watched")
+        return self._states[self._last_kept]
 
     @property
     def device(self) -> torch.device:
@@ -83,17 +108,59 @@ class CachedCausalLM:
 
     def rollback(self, num_tokens: int) -> None:
         """Forget the last ``num_tokens`` of what was read since the last rollback."""
+        self._last_kept = -1 - num_tokens
         if self.rollback_kind is Rollback.SNAPSHOT:
             if num_tokens and self._snapshot is not None:
                 kept = torch.cat(self._since_snapshot)[:-num_tokens]
                 self._cache = self._snapshot
                 if len(kept):
                     self._read(kept)
+                    self._last_kept = -1
             self._settle()
         elif num_tokens or self.rollback_kind is Rollback.RECORD:
             self._crop(num_tokens)
 
-    def _read(self, ids: Tensor, **extra: int) -> Tensor:
+    def forward_tree(self, ids: Tensor, parents: Sequence[int]) -> Tensor:
+        """Read ids [N], each after its parent among them, -1: after what was read before.
+
+        Returns:
+            logits [N, V]
+
+        Raises:
+            UnsupportedModel: the cache cannot drop tokens from its middle.
+        """
+        if self.rollback_kind is not Rollback.CROP:
+            raise UnsupportedModel(
+                f"trees of drafts need a cache of full attention; this one forgets by "
+                f"{self.rollback_kind}. Draft chains."
+            )
+        shape = _tree_shape(tuple(parents), self.model.dtype, self.device)
+        num_read = self._cache.get_seq_length()
+        before = shape.mask.new_zeros(len(ids), num_read)
+        return self._read(
+            ids,
+            attention_mask=torch.cat([before, shape.mask], dim=-1)[None, None],
+            position_ids=(num_read + shape.depths)[None],
+        )
+
+    def keep_path(self, rows: Sequence[int]) -> None:
+        """Remember these rows of the tree that was read, forget the others."""
+        self._last_kept = rows[-1]
+        num_read = self._cache.get_seq_length()
+        places = torch.tensor(rows, device=self.device)
+        num_before = num_read - self._num_last
+        for layer in self._cache.layers:
+            for name in ("keys", "values"):  # each [1, heads, S, D]
+                whole = getattr(layer, name)
+                kept = whole.index_select(-2, num_before + places.to(whole.device))
+                whole[..., num_before : num_before + len(rows), :] = kept
+                setattr(layer, name, whole[..., : num_before + len(rows), :])
+
+    def _remember_states(self, _: object, inputs: tuple[Tensor, ...]) -> None:
+        self._states = inputs[0][0]
+
+    def _read(self, ids: Tensor, **extra: Any) -> Tensor:
+        self._num_last, self._last_kept = len(ids), -1
         output = self.model(
             input_ids=ids[None], past_key_values=self._cache, use_cache=True, **extra
         )
@@ -174,6 +241,23 @@ def check_rollback(model: CachedCausalLM, name: str) -> None:
             f"would be measured wrongly, so it is refused; model type "
             f"{model.model.config.model_type!r}."
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TreeShape:
+    mask: Tensor  # [N, N] added to attention: 0 from a row to itself and its ancestors
+    depths: Tensor  # [N] from 0
+
+
+@lru_cache(maxsize=64)
+def _tree_shape(parents: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> _TreeShape:
+    sees = torch.zeros(len(parents), len(parents), dtype=torch.bool)
+    for row, parent in enumerate(parents):
+        if parent >= 0:
+            sees[row] = sees[parent]
+        sees[row, row] = True
+    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
+    return _TreeShape(mask=mask.to(device), depths=(sees.sum(-1) - 1).to(device))
 
 
 def _tensors_of(layer: object) -> list[Tensor]:

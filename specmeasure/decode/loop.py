@@ -1,7 +1,7 @@
 """The decoding loop: draft, verify in one target pass, roll back; the baseline is the same loop.
 
-Batch 1, chains. The first block is the prefill; it emits the target's first token without drafts,
-so that both arms decode the same tokens after it.
+Batch 1, chains and trees. The first block is the prefill; it emits the target's first token without
+drafts, so that both arms decode the same tokens after it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,8 @@ from specmeasure.decode.stopping import Ending
 from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import BlockRecord, FinishReason
 from specmeasure.speculate.proposal import CachedModel, Proposal, Proposer
-from specmeasure.speculate.verify import Verdict, verify_strictly
+from specmeasure.speculate.verdict import Verdict
+from specmeasure.speculate.verify import verify_strictly
 
 Verify = Callable[..., Verdict]  # verify_strictly's signature
 
@@ -38,6 +39,7 @@ class _Pass:
 
     verdict: Verdict
     num_emitted: int
+    draft_depth: int | None  # of a tree
     context_length: int
     drafting: tuple[Any, Any]  # marks before and after
     verifying: tuple[Any, Any]
@@ -52,6 +54,7 @@ class _Pass:
             draft_s=clock.seconds(*self.drafting),
             verify_s=clock.seconds(*self.verifying),
             truncated=self.num_emitted == num_accepted,
+            draft_depth=self.draft_depth,
             draft_ids=self.verdict.draft_tokens,
             emitted_ids=self.verdict.tokens[: self.num_emitted],
         )
@@ -90,7 +93,7 @@ class Decoder:
             proposer.begin(prompt_ids)
             proposer.commit(0, verdict.next_token)
         ready = clock.mark()
-        passes = [_Pass(verdict, 1, 0, (prefilled, ready), (started, prefilled))]
+        passes = [_Pass(verdict, 1, None, 0, (prefilled, ready), (started, prefilled))]
         emitted = list(verdict.tokens)
         cut = stopping.cut((), emitted)
 
@@ -100,18 +103,22 @@ class Decoder:
             last = torch.tensor(emitted[-1:], device=self.device)  # now, while no draft is queued
             proposal = proposer.propose(stopping.num_drafts(len(emitted))) if proposer else nothing
             drafted = clock.mark()
-            rows = torch.cat([last, proposal.tokens])
-            verdict = self._verify(proposal, target.forward(rows))
+            verdict = self._verify(proposal, _read(target, last, proposal))
             verified = clock.mark()
 
-            target.rollback(proposal.num_tokens - verdict.num_accepted)
+            _settle(target, proposal, verdict)
             if proposer:
                 proposer.commit(verdict.num_accepted, verdict.next_token)
             cut = stopping.cut(emitted, verdict.tokens)
             emitted += verdict.tokens[: cut.num_tokens]
             passes.append(
                 _Pass(
-                    verdict, cut.num_tokens, context_length, (begun, drafted), (drafted, verified)
+                    verdict,
+                    cut.num_tokens,
+                    None if proposal.parents is None else proposal.depth,
+                    context_length,
+                    (begun, drafted),
+                    (drafted, verified),
                 )
             )
         finished = clock.mark()
@@ -126,3 +133,18 @@ class Decoder:
 
     def _verify(self, proposal: Proposal, logits: Tensor) -> Verdict:
         return self.verify(proposal, logits, self.sampling, generator=self.generator)
+
+
+def _read(target: CachedModel, last: Tensor, proposal: Proposal) -> Tensor:
+    """The target's logits [1 + N, V] after the last token and after every draft."""
+    rows = torch.cat([last, proposal.tokens])
+    if proposal.parents is None:
+        return target.forward(rows)
+    return target.forward_tree(rows, (-1, *(1 + parent for parent in proposal.parents)))
+
+
+def _settle(target: CachedModel, proposal: Proposal, verdict: Verdict) -> None:
+    if verdict.path is None:
+        target.rollback(proposal.num_tokens - verdict.num_accepted)
+    else:
+        target.keep_path((0, *(1 + node for node in verdict.path)))

@@ -19,7 +19,8 @@ from specmeasure.records.costs import CostRound, CostTable, DraftCosts
 from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import BlockRecord, FinishReason
 from specmeasure.speculate.proposal import Proposal, Proposer
-from specmeasure.speculate.verify import Verdict, verify_strictly
+from specmeasure.speculate.verdict import Verdict
+from specmeasure.speculate.verify import verify_strictly
 
 NUM_ROUNDS = 9
 NUM_STEPS = 6  # without drafts, before and after the blocks of a session

@@ -35,16 +35,15 @@ from specmeasure.engines.models import (
     peak_memory_bytes,
     weight_bytes,
 )
+from specmeasure.engines.proposing import drafting_for
 from specmeasure.engines.token_classes import TokenClassifier
 from specmeasure.engines.transformers import (
     eos_ids,
     set_up_warnings,
     stopping_for,
 )
-from specmeasure.proposers.draft_model import DraftModelProposer
-from specmeasure.proposers.ngram import NgramProposer
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.plan import Arm, DecodeSettings, Plan, Sampling
+from specmeasure.records.plan import GREEDY, Arm, DecodeSettings, Plan, Sampling
 from specmeasure.records.replay import CandidateFacts, LookupScores, TargetScores
 from specmeasure.records.trace import Audit, ModelFacts
 from specmeasure.speculate.proposal import Proposer
@@ -142,7 +141,7 @@ class ReplayEngine:
 
     def look_up(self, arm: Arm, answer: Finished) -> LookupScores:
         """A lookup along one answer; no model is needed."""
-        return score_lookup(self._ngram(arm), answer, most=arm.num_speculative_tokens)
+        return score_lookup(self.proposer(arm, GREEDY), answer, most=arm.num_speculative_tokens)
 
     def target_scores(self, answer: Finished, along: TargetAlong) -> TargetScores:
         """What a trace keeps of the target along one answer."""
@@ -187,19 +186,13 @@ class ReplayEngine:
             seed=self._plan.seed,
         )
 
-    def proposer(self, arm: Arm, meter: CostMeter) -> Proposer:
-        """What drafts for a candidate in the loop."""
-        drafting = self.loaded.drafting(arm)
-        if drafting is None:
-            return self._ngram(arm)
-        decoder = meter.decoder
-        return DraftModelProposer(
-            drafting,
-            decoder.sampling,
-            draft_sampling=arm.draft_sampling,
-            generator=decoder.generator,
-            device=decoder.device,
-        )
+    def proposer(self, arm: Arm, sampling: Sampling) -> Proposer:
+        """What drafts for a candidate in the loop; its draws are always the same."""
+        generator = torch.Generator(self.loaded.target.device).manual_seed(self._plan.seed)
+        proposer = drafting_for(arm, self.loaded, sampling, generator=generator).proposer
+        if proposer is None:
+            raise ValueError(f"arm {arm.name!r} does not draft")
+        return proposer
 
     def peak_memory_bytes(self) -> int:
         """The device allocator's peak, or the most that this process ever had resident."""
@@ -217,13 +210,6 @@ class ReplayEngine:
             draft_sampling=arm.draft_sampling,
             model=self.loaded.drafting(arm) if reader is None else None,
             read_target=reader,
-        )
-
-    def _ngram(self, arm: Arm) -> NgramProposer:
-        if arm.max_ngram is None or arm.min_ngram is None:
-            raise ValueError(f"arm {arm.name!r} has no way to draft")
-        return NgramProposer(
-            max_ngram=arm.max_ngram, min_ngram=arm.min_ngram, device=self.loaded.target.device
         )
 
 

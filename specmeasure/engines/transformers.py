@@ -25,15 +25,13 @@ from specmeasure.engines.models import (
     smallest_context,
     weight_bytes,
 )
+from specmeasure.engines.proposing import drafting_for
 from specmeasure.engines.rendering import NO_TEMPLATE
 from specmeasure.errors import OutOfMemory
-from specmeasure.proposers.draft_model import DraftModelProposer
-from specmeasure.proposers.ngram import NgramProposer
 from specmeasure.records.corpus import Prompt
 from specmeasure.records.plan import Arm, DecodeSettings, Plan, Sampling
 from specmeasure.records.trace import Audit, Divergence, Observation, SampledAudit, TokenProbs
 from specmeasure.speculate.lossy import verify_typically
-from specmeasure.speculate.proposal import Proposer
 from specmeasure.speculate.verify import verify_strictly
 
 
@@ -108,10 +106,14 @@ class TransformersEngine:
             for index in range(torch.cuda.device_count()):
                 torch.cuda.reset_peak_memory_stats(index)
         try:
-            decoder = replace(self._decoder, sampling=settings.sampling, verify=verify_rule(arm))
-            decoded = decoder.decode(
-                self._proposer(arm, settings.sampling), context_ids, self._stopping(arm, settings)
+            drafting = drafting_for(arm, self._loaded, settings.sampling, generator=self._generator)
+            decoder = replace(
+                self._decoder,
+                target=drafting.target,
+                sampling=settings.sampling,
+                verify=verify_rule(arm),
             )
+            decoded = decoder.decode(drafting.proposer, context_ids, self._stopping(arm, settings))
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 f"{arm.name}: a prompt of {len(context_ids)} tokens with up to "
@@ -178,26 +180,8 @@ class TransformersEngine:
         ends = frozenset[int]() if self._plan.ignore_eos else self._eos_ids
         return replace(
             stopping_for(settings, ends, self._chat),
-            num_speculative_tokens=arm.num_speculative_tokens,
+            num_speculative_tokens=arm.draft_depth,
         )
-
-    def _proposer(self, arm: Arm, sampling: Sampling) -> Proposer | None:
-        if arm.is_baseline:
-            return None
-        drafting = self._loaded.drafting(arm)
-        if drafting is not None:
-            return DraftModelProposer(
-                drafting,
-                sampling,
-                draft_sampling=arm.draft_sampling,
-                generator=self._generator,
-                device=self._device,
-            )
-        if arm.max_ngram is not None and arm.min_ngram is not None:
-            return NgramProposer(
-                max_ngram=arm.max_ngram, min_ngram=arm.min_ngram, device=self._device
-            )
-        raise ValueError(f"arm {arm.name!r} has no way to draft")
 
 
 def verify_rule(arm: Arm) -> Verify:

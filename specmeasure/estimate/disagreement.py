@@ -14,7 +14,13 @@ from specmeasure.estimate.intervals import ROUNDING, Floats, Intervals, Spread
 from specmeasure.estimate.replay import Whole
 from specmeasure.records.estimates import Estimate, Unmeasured
 from specmeasure.records.prediction import Disagreement, FailurePart
-from specmeasure.records.replay import TOKEN_CLASSES, CandidateScores, DraftScores, TargetScores
+from specmeasure.records.replay import (
+    TOKEN_CLASSES,
+    CandidateScores,
+    DraftScores,
+    HeadScores,
+    TargetScores,
+)
 
 _PLACES = (16, 64, 256)  # the token before which a part of the answer ends, from 0
 _PLACE_NAMES = ("tokens 2–16", "tokens 17–64", "tokens 65–256", "tokens 257 and later")
@@ -89,6 +95,10 @@ def _first_drafts(scores: CandidateScores) -> tuple[Floats, NDArray[np.bool_]]:
     if isinstance(scores, DraftScores):
         chance = np.array(scores.accept_chance, dtype=np.float64)
         return chance, np.ones(len(chance), dtype=np.bool_)
+    if isinstance(scores, HeadScores):
+        ranks = np.array(scores.rank).reshape(-1, scores.num_heads)[:, 0]
+        chance = np.array(scores.accept_chance).reshape(ranks.size, -1)[:, 0]
+        return chance.astype(np.float64), ranks >= 0
     has_draft = np.array(scores.num_drafts) > 0
     return (has_draft & (np.array(scores.num_matching) > 0)).astype(np.float64), has_draft
 

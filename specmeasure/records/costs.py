@@ -13,9 +13,14 @@ class DraftCosts:
 
     draft_s: tuple[tuple[float, ...], ...]  # [context][number of drafts], for all of them
     overhead_s: tuple[float, ...]  # [context], of the block, outside drafting and verifying
+    # [context][rows] where the target verifies otherwise than for others: after an early exit
+    verify_s: tuple[tuple[float, ...], ...] | None = None
+    # [context][number of nodes] a whole block of a tree: drafting, verifying and the loop
+    tree_s: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self) -> None:
-        refuse_negative(*self.overhead_s, *(cell for row in self.draft_s for cell in row))
+        grids = (self.draft_s, self.verify_s or (), self.tree_s or ())
+        refuse_negative(*self.overhead_s, *(cell for grid in grids for row in grid for cell in row))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +46,11 @@ class CostTable:
     num_rows: tuple[int, ...]  # ascending from 1: tokens that one target pass verifies, K + 1
     num_drafts: tuple[int, ...]  # ascending from 1: drafts of one block
     rounds: tuple[CostRound, ...]
+    num_nodes: tuple[int, ...] = ()  # ascending: nodes of trees of drafts; empty: none was timed
 
     def __post_init__(self) -> None:
-        for name in ("context_lengths", "num_rows", "num_drafts"):
+        trees = ("num_nodes",) if self.num_nodes else ()
+        for name in ("context_lengths", "num_rows", "num_drafts", *trees):
             axis = getattr(self, name)
             if not axis or list(axis) != sorted(set(axis)) or axis[0] < 0:
                 raise ValueError(f"{name} {list(axis)} is not a rising list of whole numbers")
@@ -71,6 +78,14 @@ class CostTable:
                 f"draft_s[{i}] of {name}": (len(row), len(self.num_drafts))
                 for i, row in enumerate(draft.draft_s)
             }
+            for field, grid, axis in (
+                ("verify_s", draft.verify_s, self.num_rows),
+                ("tree_s", draft.tree_s, self.num_nodes),
+            ):
+                shapes |= {
+                    f"{field}[{i}] of {name}": (len(row), len(axis))
+                    for i, row in enumerate(grid or ())
+                }
         for place, (found, expected) in shapes.items():
             if found != expected:
                 raise ValueError(f"{place} has {found} numbers, {expected} belong there")

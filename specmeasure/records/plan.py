@@ -6,6 +6,7 @@ from typing import Self
 
 from specmeasure.records.corpus import AskedSampling
 from specmeasure.records.serving import Load, Serving
+from specmeasure.records.tree import TokenTree
 
 
 class Method(StrEnum):
@@ -14,7 +15,9 @@ class Method(StrEnum):
     BASELINE = "baseline"
     DRAFT_MODEL = "draft"
     EARLY_EXIT = "early-exit"
+    MEDUSA = "medusa"
     NGRAM = "ngram"
+    SUFFIX = "suffix"
     SERVED = "served"  # whatever a server does that was configured elsewhere, or by the user's JSON
 
 
@@ -23,6 +26,13 @@ class DraftSampling(StrEnum):
 
     PROBABILISTIC = "probabilistic"  # drawn under the target's own sampling settings
     GREEDY = "greedy"  # its likeliest token, verified as a point mass: vLLM's default
+
+
+class NgramPick(StrEnum):
+    """Which of an n-gram's earlier occurrences is continued."""
+
+    EARLIEST = "earliest"  # vLLM's and transformers'
+    LATEST = "latest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +59,14 @@ class Arm:
     method: Method
     num_speculative_tokens: int = 0  # K, the most drafts per block; 0 for a baseline
     draft: str | None = None  # folder or hub id of the draft model
+    heads: str | None = None  # folder or hub id of Medusa heads
+    tree: TokenTree | None = None  # medusa arms; None: a chain
     draft_sampling: DraftSampling = DraftSampling.PROBABILISTIC
     exit_layer: int | None = None  # early-exit arms: the target's first layers that draft
     max_ngram: int | None = None  # n-gram arms: longest and shortest suffix looked up
     min_ngram: int | None = None
+    ngram_pick: NgramPick = NgramPick.EARLIEST
+    past_outputs: str | None = None  # suffix arms: where earlier answers stand; None: none are used
     lossy: TypicalAcceptance | None = None  # None: verification keeps the target's distribution
     speculative_config: str | None = None  # served arms of a managed vLLM: its own JSON
 
@@ -66,6 +80,17 @@ class Arm:
             raise ValueError(f"arm {self.name!r}: exactly the n-gram arms have n-gram sizes")
         if (self.method is Method.EARLY_EXIT) != (self.exit_layer is not None):
             raise ValueError(f"arm {self.name!r}: exactly the early-exit arms have an exit layer")
+        if (self.method is Method.MEDUSA) != (self.heads is not None):
+            raise ValueError(f"arm {self.name!r}: exactly the medusa arms name heads")
+        self._refuse_stray_settings()
+
+    def _refuse_stray_settings(self) -> None:
+        if self.tree is not None and self.method is not Method.MEDUSA:
+            raise ValueError(f"arm {self.name!r}: only medusa arms draft trees")
+        if self.tree is not None and self.tree.num_nodes != self.num_speculative_tokens:
+            raise ValueError(f"arm {self.name!r}: K is the tree's number of nodes")
+        if self.past_outputs is not None and self.method is not Method.SUFFIX:
+            raise ValueError(f"arm {self.name!r}: only suffix arms look up past outputs")
         if self.speculative_config is not None and self.method is not Method.SERVED:
             raise ValueError(f"arm {self.name!r}: only served arms have an engine's own settings")
         if self.lossy and self.is_baseline:
@@ -74,6 +99,11 @@ class Arm:
     @property
     def is_baseline(self) -> bool:
         return self.method is Method.BASELINE
+
+    @property
+    def draft_depth(self) -> int:
+        """The most drafts of a block that can be kept."""
+        return self.num_speculative_tokens if self.tree is None else self.tree.depth
 
     def at(self, num_speculative_tokens: int) -> Self:
         """The arm of this candidate at one K.

@@ -85,7 +85,21 @@ class LookupScores:
     num_matching: "array[int]"  # "h", of them, up to the first that differs from the answer
 
 
-CandidateScores = DraftScores | LookupScores
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadScores:
+    """Heads along one answer, for the block that would start at each token: [T, H] row by row.
+
+    Head h drafts the token h places behind the block's start. It sees nothing of what the heads
+    before it drafted, so that it knows less than a draft model would: its chance depends on where
+    the block started.
+    """
+
+    num_heads: int  # H
+    rank: "array[int]"  # "i", of the answer's token under the head, 0: its likeliest; -1: no token
+    accept_chance: "array[float]"  # "f", that it would have been an accepted draft; 0 without one
+
+
+CandidateScores = DraftScores | LookupScores | HeadScores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

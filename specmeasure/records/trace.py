@@ -37,11 +37,12 @@ class BlockRecord:
     draft_s: float
     verify_s: float
     truncated: bool = False  # cut by EOS or a stop text inside its accepted drafts: right-censored
+    draft_depth: int | None = None  # of a tree: the most drafts it could have kept; None: a chain
     draft_ids: tuple[int, ...] | None = None  # kept with --include-text only
     emitted_ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.num_accepted_tokens <= self.num_draft_tokens:
+        if not 0 <= self.num_accepted_tokens <= self.most_accepted <= self.num_draft_tokens:
             raise ValueError(f"accepted {self.num_accepted_tokens} of {self.num_draft_tokens}")
         expected = self.num_accepted_tokens + (0 if self.truncated else 1)
         if self.num_emitted_tokens != expected:
@@ -49,6 +50,11 @@ class BlockRecord:
                 f"a block emits its accepted drafts plus one token, or, cut, the drafts alone: "
                 f"{self.num_emitted_tokens} emitted, {expected} expected"
             )
+
+    @property
+    def most_accepted(self) -> int:
+        """Drafts that the block could have kept: all of a chain, a tree's depth."""
+        return self.num_draft_tokens if self.draft_depth is None else self.draft_depth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

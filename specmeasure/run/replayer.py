@@ -197,7 +197,7 @@ class Replayer:
         self.engine.loaded.drop_drafts()
 
     def _weigh_one(self, arm: Arm, meter: CostMeter, target_costs: TargetCosts) -> _Weighed:
-        rounds = meter.drafts(self.engine.proposer(arm, meter), target_costs)
+        rounds = meter.drafts(self.engine.proposer(arm, meter.decoder.sampling), target_costs)
         return _Weighed(facts=self.engine.facts(arm), rounds=rounds)
 
     def _score_batch(self, places: Sequence[int], batch: _Batch) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from specmeasure.records.plan import Sampling, TypicalAcceptance
 from specmeasure.speculate.proposal import Proposal
 from specmeasure.speculate.sampling import NOT_A_TOKEN, draw, greedy_tokens, sampling_probs
-from specmeasure.speculate.verify import Verdict, refuse_broken
+from specmeasure.speculate.verdict import Verdict, refuse_broken
 
 AS_IT_IS = Sampling(temperature=1.0)  # a greedy target's own distribution
 

@@ -9,7 +9,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """Draft tokens for one block."""
+    """Draft tokens for one block: a chain, or a tree whose nodes follow their parents.
+
+    Siblings stand in the order in which they are tried. Each one's law leaves out what its earlier
+    siblings were.
+    """
 
     tokens: Tensor  # [N] int64, N may be 0
     probs: Tensor | None = None  # [N, V] the law they were drawn from; None: a point mass
@@ -18,6 +22,16 @@ class Proposal:
     @property
     def num_tokens(self) -> int:
         return self.tokens.shape[0]
+
+    @property
+    def depth(self) -> int:
+        """The most drafts that can be kept."""
+        if self.parents is None:
+            return self.num_tokens
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+        return max(depths, default=0)
 
 
 class CachedModel(Protocol):
@@ -35,6 +49,16 @@ class CachedModel(Protocol):
     def rollback(self, num_tokens: int) -> None:
         """Settle what was read since the last rollback and forget its last ``num_tokens``."""
 
+    def forward_tree(self, ids: Tensor, parents: Sequence[int]) -> Tensor:
+        """Read ids [N], each after its parent among them, -1: after what was read before.
+
+        Returns:
+            logits [N, V], one row after each. Follow it with ``keep_path``.
+        """
+
+    def keep_path(self, rows: Sequence[int]) -> None:
+        """Settle a tree: remember these of its rows, each the parent of the next; forget others."""
+
 
 class Proposer(Protocol):
     """Anything that yields proposals."""
@@ -43,7 +67,10 @@ class Proposer(Protocol):
         """Start a new sequence; do whatever prefill drafting needs."""
 
     def propose(self, num_tokens: int) -> Proposal:
-        """At most ``num_tokens`` drafts that continue what was committed."""
+        """Drafts that continue what was committed, of which at most ``num_tokens`` can be kept."""
 
     def commit(self, num_accepted: int, next_token: int) -> None:
-        """The target kept ``num_accepted`` of the last proposal, then emitted ``next_token``."""
+        """The target kept ``num_accepted`` of the last proposal, then emitted ``next_token``.
+
+        The target has settled by then what it remembers.
+        """

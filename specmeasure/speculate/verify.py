@@ -4,30 +4,14 @@ Nothing lossy belongs here. The rules know nothing of end-of-sequence tokens or 
 cuts what a user does not receive.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from specmeasure.errors import BrokenLogits
 from specmeasure.records.plan import Sampling
 from specmeasure.speculate.proposal import Proposal
 from specmeasure.speculate.sampling import NOT_A_TOKEN, draw, greedy_tokens, sampling_probs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What the target made of one proposal, on the host."""
-
-    num_accepted: int
-    next_token: int  # the recovered token after a rejection, the bonus token otherwise
-    draft_tokens: tuple[int, ...]  # everything that was proposed
-
-    @property
-    def tokens(self) -> tuple[int, ...]:
-        """The accepted drafts and the target's own token."""
-        return (*self.draft_tokens[: self.num_accepted], self.next_token)
+from specmeasure.speculate.verdict import Verdict, refuse_broken
 
 
 def verify_greedy(
@@ -100,12 +84,3 @@ def verify_strictly(
         return verify_greedy(proposal.tokens, greedy_tokens(logits))
     target_probs = sampling_probs(logits, sampling)
     return verify_rejection(proposal.tokens, proposal.probs, target_probs, generator=generator)
-
-
-def refuse_broken(target_tokens: list[int], draft_tokens: list[int]) -> None:
-    for name, tokens in (("target", target_tokens), ("draft", draft_tokens)):
-        if NOT_A_TOKEN in tokens:
-            raise BrokenLogits(
-                f"the {name}'s logits hold NaN: its weights are damaged or the dtype overflows. "
-                "Try --dtype float32."
-            )

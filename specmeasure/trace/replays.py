@@ -37,7 +37,7 @@ from specmeasure.records.replay import (
 from specmeasure.trace import replay_tables
 from specmeasure.trace.store import digest_of, plain, write_whole
 
-REPLAY_SCHEMA_VERSION = 1
+REPLAY_SCHEMA_VERSION = 2
 MANIFEST, RECORDING, SEAL = "replay.json", "recording.json", "sealed.json"
 ANSWERS, POSITIONS, SCORES = "answers.parquet", "positions.parquet", "scores.parquet"
 PARTS, ANSWER_PARTS = "parts", "answers.jsonl"

@@ -34,7 +34,7 @@ from specmeasure.records.trace import (
 )
 from specmeasure.trace import tables
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 MANIFEST, JOURNAL, SEAL = "manifest.json", "journal.jsonl", "sealed.json"
 
 

@@ -136,6 +136,7 @@ BLOCK_SCHEMA = pa.schema(
         pa.field("draft_s", pa.float64(), nullable=False),
         pa.field("verify_s", pa.float64(), nullable=False),
         pa.field("truncated", pa.bool_(), nullable=False),
+        ("draft_depth", pa.int32()),  # null: a chain
         ("draft_ids", IDS),
         ("emitted_ids", IDS),
     ]

@@ -32,6 +32,18 @@ class TableModel:
             del self.read[-num_tokens:]
         self.unsettled = 0
 
+    def forward_tree(self, ids: Tensor, parents: Sequence[int]) -> Tensor:
+        assert all(parent < row for row, parent in enumerate(parents))
+        self.tree = list(parents)
+        return self.forward(ids)
+
+    def keep_path(self, rows: Sequence[int]) -> None:
+        for row, parent in zip(rows, (-1, *rows), strict=False):
+            assert parent == self.tree[row]
+        tree = self.read[-self.unsettled :]
+        self.read[-self.unsettled :] = [tree[row] for row in rows]
+        self.unsettled = 0
+
 
 def random_table(vocab_size: int, seed: int, spread: float = 1.5) -> Tensor:
     return spread * torch.randn(

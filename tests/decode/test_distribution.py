@@ -24,7 +24,8 @@ from specmeasure.proposers.ngram import NgramProposer
 from specmeasure.records.plan import DraftSampling, Sampling
 from specmeasure.speculate.proposal import Proposal, Proposer
 from specmeasure.speculate.sampling import draw, sampling_probs
-from specmeasure.speculate.verify import Verdict, verify_rejection, verify_strictly
+from specmeasure.speculate.verdict import Verdict
+from specmeasure.speculate.verify import verify_rejection, verify_strictly
 from tests.decode.fake_clock import FakeClock
 from tests.decode.table_model import TableModel, random_table
 

@@ -34,7 +34,7 @@ from specmeasure.records.trace import Divergence, Trace
 from specmeasure.run.recorder import Recorder
 from specmeasure.speculate.proposal import Proposal
 from specmeasure.speculate.sampling import draw, sampling_probs
-from specmeasure.speculate.verify import Verdict as BlockVerdict
+from specmeasure.speculate.verdict import Verdict as BlockVerdict
 from specmeasure.speculate.verify import verify_strictly
 from tests.fakes import MemoryJournal, make_manifest
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from calibration.audit_power import NUM_CONTEXTS, VOCAB_SIZE, Auditor, Counts, Laws, make_laws
-from specmeasure.speculate.verify import Verdict, verify_rejection
+from specmeasure.speculate.verdict import Verdict
+from specmeasure.speculate.verify import verify_rejection
 
 K, NUM_TOKENS, NUM_RUNS = 4, 20_000, 5
 BATCH = 8_000  # blocks whose drafts are drawn at once: more than a run needs

@@ -45,7 +45,9 @@ def test_another_schema_is_refused(running, version):
     path = running / store.MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": version}))
 
-    with pytest.raises(UnreadableTrace, match=f"version {version}, this specmeasure reads 5"):
+    with pytest.raises(
+        UnreadableTrace, match=f"version {version}, this specmeasure reads {store.SCHEMA_VERSION}"
+    ):
         store.read_trace(running)
 
 
