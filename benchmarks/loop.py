@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from specmeasure import demo
-from specmeasure.api import plan_arms
+from specmeasure.api import Drafters, plan_arms
 from specmeasure.corpus import load_corpus
 from specmeasure.engines.transformers import TransformersEngine
 from specmeasure.records.corpus import AskedSampling, CorpusOptions
@@ -78,7 +78,7 @@ def main() -> None:
 
     plan = Plan(
         target=demo.TARGET,
-        arms=plan_arms(drafts=[options.draft], ngram=False, lengths=lengths)[:-1],
+        arms=plan_arms(Drafters(drafts=[options.draft]), lengths=lengths)[:-1],
         max_new_tokens=MAX_NEW_TOKENS,
         options=ModelOptions(device="cpu", dtype="float32", num_threads=options.threads),
     )

@@ -12,7 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from specmeasure import api, demo
-from specmeasure.api.arms import arms_at, plan_candidates
+from specmeasure.api.arms import arms_at
+from specmeasure.api.candidates import Drafters, NgramSizes, plan_candidates
 from specmeasure.estimate.agreement import find_agreement
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.prediction import predict
@@ -38,7 +39,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     lengths = [int(part) for part in options.k.split(",")]
-    candidates = plan_candidates(drafts=[demo.DRAFT], ngram=True, most=max(lengths))
+    candidates = plan_candidates(
+        Drafters(drafts=[demo.DRAFT], ngrams=[NgramSizes()]), most=max(lengths)
+    )
     plan = Plan(
         target=demo.TARGET,
         arms=(BASELINE, *candidates),

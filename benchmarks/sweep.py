@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from specmeasure import demo
-from specmeasure.api.arms import arms_at, plan_candidates
+from specmeasure.api.arms import arms_at
+from specmeasure.api.candidates import Drafters, NgramSizes, plan_candidates
 from specmeasure.api.replays import start_replay
 from specmeasure.corpus import load_corpus
 from specmeasure.engines.transformers import TransformersEngine
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     options = parser.parse_args()
     candidates = plan_candidates(
-        drafts=[demo.DRAFT, demo.DRAFT_LARGE], ngram=True, most=options.most
+        Drafters(drafts=[demo.DRAFT, demo.DRAFT_LARGE], ngrams=[NgramSizes()]), most=options.most
     )
     plan = Plan(
         target=demo.TARGET,

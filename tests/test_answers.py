@@ -4,7 +4,8 @@ import pytest
 
 from specmeasure import api
 from specmeasure.api.answers import grading_notes, refuse_ungradable
-from specmeasure.api.arms import arms_at, lossy_notes, plan_candidates
+from specmeasure.api.arms import arms_at, lossy_notes
+from specmeasure.api.candidates import Drafters, NgramSizes, plan_candidates
 from specmeasure.errors import UsageError
 from specmeasure.records.plan import AnswerCheck, TypicalAcceptance
 from specmeasure.records.request import Request
@@ -71,7 +72,7 @@ def test_a_run_is_refused_before_models_are_loaded(tmp_path):
 
 def test_lossy_arms_stand_beside_strict_ones():
     """Every candidate and K, strict first, each named by its rule, between the two baselines."""
-    candidates = plan_candidates(drafts=["a/small"], ngram=True, most=1)
+    candidates = plan_candidates(Drafters(drafts=["a/small"], ngrams=[NgramSizes()]), most=1)
     arms = arms_at(candidates, [2, 4], [TypicalAcceptance(), TypicalAcceptance(delta=0.5)])
 
     assert [
@@ -85,7 +86,9 @@ def test_lossy_arms_stand_beside_strict_ones():
 
 def test_lossy_arms_are_told_of():
     """By name, once; a strict plan is silent."""
-    arms = arms_at(plan_candidates(ngram=True, most=1), [4], [TypicalAcceptance()])
+    arms = arms_at(
+        plan_candidates(Drafters(ngrams=[NgramSizes()]), most=1), [4], [TypicalAcceptance()]
+    )
     (note,) = lossy_notes(make_plan(*arms))
 
     assert "(ngram k=4 typical)" in note

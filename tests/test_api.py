@@ -63,7 +63,12 @@ def test_hub_datasets_are_pinned():
 
 
 def arm_names(drafts, lengths, *, ngram=False):
-    return [arm.name for arm in api.plan_arms(drafts=drafts, ngram=ngram, lengths=lengths)]
+    return [
+        arm.name
+        for arm in api.plan_arms(
+            api.Drafters(drafts=drafts, ngrams=[api.NgramSizes()] if ngram else []), lengths=lengths
+        )
+    ]
 
 
 def record(folder, engine, *, prompts=PROMPTS, stop_after=None):
@@ -84,7 +89,9 @@ def record(folder, engine, *, prompts=PROMPTS, stop_after=None):
 
 def test_arms_stand_between_two_baselines():
     """Every draft at every length in the order given, then n-grams, then the A/A baseline."""
-    arms = api.plan_arms(drafts=["models/small", "org/tiny"], ngram=True, lengths=[4, 2])
+    arms = api.plan_arms(
+        api.Drafters(drafts=["models/small", "org/tiny"], ngrams=[api.NgramSizes()]), lengths=[4, 2]
+    )
 
     assert [
         "baseline",
@@ -113,7 +120,7 @@ def test_drafts_have_short_names_while_they_differ(drafts, expected):
 @pytest.mark.parametrize("drafts", [["a/small", "b/small"], ["a/x", "a/x/"], ["x", "y"]])
 def test_different_drafts_make_a_plan(drafts):
     """Whatever the drafts are called, their arms have names of their own."""
-    arms = api.plan_arms(drafts=drafts, ngram=True, lengths=[1, 2])
+    arms = api.plan_arms(api.Drafters(drafts=drafts, ngrams=[api.NgramSizes()]), lengths=[1, 2])
 
     assert 8 == len(Plan(target="t", arms=arms).arms)
 
@@ -122,7 +129,7 @@ def test_different_drafts_make_a_plan(drafts):
 def test_a_length_is_at_least_one(lengths):
     """K counts drafts: none at all is the baseline, which is there anyway."""
     with pytest.raises(UsageError, match="--k takes whole numbers from 1"):
-        api.plan_arms(drafts=["d"], ngram=False, lengths=lengths)
+        api.plan_arms(api.Drafters(drafts=["d"]), lengths=lengths)
 
 
 def test_a_trace_is_read_to_its_conclusion():

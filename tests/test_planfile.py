@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmeasure.api import plan_arms
-from specmeasure.api.arms import arms_at, plan_candidates
+from specmeasure.api.arms import arms_at
+from specmeasure.api.candidates import Drafters, NamedHeads, NgramSizes, plan_candidates
 from specmeasure.errors import UnusablePlan
 from specmeasure.planfile import read_request, write_request
 from specmeasure.records.corpus import CorpusOptions
@@ -11,11 +12,13 @@ from specmeasure.records.decision import Policy
 from specmeasure.records.plan import (
     AnswerCheck,
     ModelOptions,
+    NgramPick,
     Plan,
     Sampling,
     TypicalAcceptance,
 )
 from specmeasure.records.request import Request
+from specmeasure.records.tree import TokenTree
 
 words = st.text(max_size=12)
 requests = st.builds(
@@ -25,8 +28,15 @@ requests = st.builds(
         target=words,
         arms=st.builds(
             plan_arms,
-            drafts=st.lists(st.sampled_from(["a/b", "c", "embedded:draft"]), max_size=2),
-            ngram=st.booleans(),
+            st.builds(
+                Drafters,
+                drafts=st.lists(st.sampled_from(["a/b", "c", "embedded:draft"]), max_size=2),
+                heads=st.lists(st.just(NamedHeads(name="h", num_heads=3)), max_size=1),
+                trees=st.lists(st.just(TokenTree.of([[0], [1], [0, 0]])), max_size=1),
+                ngrams=st.lists(st.builds(NgramSizes, pick=st.sampled_from(NgramPick)), max_size=2),
+                suffix=st.booleans(),
+                past_outputs=st.lists(words.filter(bool), max_size=1),
+            ),
             lengths=st.lists(st.integers(1, 9), min_size=1, max_size=3),
         ),
         sampling=st.sampled_from([Sampling(), Sampling(temperature=0.7, top_p=0.9, top_k=5)]),
@@ -67,7 +77,7 @@ def test_what_is_written_is_what_is_read(request):
 )
 def test_a_wrong_plan_is_refused(old, new, message):
     """One error that names the file and the field; nothing is ignored."""
-    plan = Plan(target="t", arms=plan_arms(drafts=["a/small"], ngram=False, lengths=[4]))
+    plan = Plan(target="t", arms=plan_arms(Drafters(drafts=["a/small"]), lengths=[4]))
     text = write_request(Request(plan=plan, sources=("p.jsonl",)))
     assert old in text
 
@@ -80,7 +90,7 @@ def test_a_wrong_plan_is_refused(old, new, message):
 def test_a_lossy_arm_is_written_with_its_rule():
     """So is how answers are graded; a misspelt threshold is refused like any other field."""
     rule = TypicalAcceptance(epsilon=0.2, delta=0.5)
-    arms = arms_at(plan_candidates(ngram=True, most=1), [4], [rule])
+    arms = arms_at(plan_candidates(Drafters(ngrams=[NgramSizes()]), most=1), [4], [rule])
     plan = Plan(target="t", arms=arms, answer_check=AnswerCheck.NUMBER)
     request = Request(plan=plan, sources=("p.jsonl",))
     text = write_request(request)

@@ -7,8 +7,9 @@
 Nothing here prints, and nothing imports torch until a model is needed.
 """
 
-from specmeasure.api.arms import plan_arms, plan_candidates
+from specmeasure.api.arms import plan_arms
 from specmeasure.api.audits import audit_answers, audit_run, write_audit
+from specmeasure.api.candidates import Drafters, NamedHeads, NgramSizes, plan_candidates
 from specmeasure.api.comparisons import (
     compare_runs,
     compare_to_baseline,
@@ -30,13 +31,17 @@ from specmeasure.api.replays import (
 from specmeasure.api.reports import Report, as_json, beside_one, conclude, write_report
 from specmeasure.api.runs import read_trace, resume, start
 from specmeasure.api.served_runs import engine_at, told_length
+from specmeasure.api.sizes import head_count, layer_count
 from specmeasure.api.texts import detokeniser
 from specmeasure.records.request import Request
 from specmeasure.run.watch import SILENT, Watchers
 
 __all__ = [
     "SILENT",
+    "Drafters",
     "Look",
+    "NamedHeads",
+    "NgramSizes",
     "Planned",
     "Report",
     "Request",
@@ -51,6 +56,8 @@ __all__ = [
     "conclude_replay",
     "detokeniser",
     "engine_at",
+    "head_count",
+    "layer_count",
     "look",
     "plan_arms",
     "plan_candidates",

@@ -36,15 +36,61 @@ Draft = Annotated[
     list[str] | None,
     _option("--draft", help="Folder or hub id of a draft model; may be repeated.", panel=MODELS),
 ]
+Medusa = Annotated[
+    list[str] | None,
+    _option("--medusa", help="Folder or hub id of Medusa heads; may be repeated.", panel=MODELS),
+]
+Tree = Annotated[
+    list[str] | None,
+    _option(
+        "--tree",
+        help="Let the heads also draft this tree: paper (63 nodes), or a file of paths as `heads "
+        "tree` writes it; may be repeated.",
+        panel=MODELS,
+    ),
+]
+EarlyExit = Annotated[
+    list[str] | None,
+    _option(
+        "--early-exit",
+        help="Also draft with the target's first N layers; may be repeated, or, in a replay, all.",
+        panel=MODELS,
+    ),
+]
 Ngram = Annotated[
     bool, _option("--ngram", help="Also measure prompt lookup (no draft model).", panel=MODELS)
 ]
-EarlyExit = Annotated[
-    list[int] | None,
+NgramSizes = Annotated[
+    list[str] | None,
     _option(
-        "--early-exit",
-        min=1,
-        help="Also draft with the target's first N layers; may be repeated.",
+        "--ngram-sizes",
+        help="Shortest and longest n-gram that prompt lookup looks up: 2-4; may be repeated.",
+        panel=MODELS,
+    ),
+]
+NgramPick = Annotated[
+    str,
+    _option(
+        "--ngram-pick",
+        help="Of several occurrences, continue the earliest (vLLM's way) or the latest; both as "
+        "arms of their own: earliest,latest.",
+        panel=MODELS,
+    ),
+]
+Suffix = Annotated[
+    bool,
+    _option(
+        "--suffix",
+        help="Also look up the longest suffix that stood in prompt or answer before.",
+        panel=MODELS,
+    ),
+]
+PastOutputs = Annotated[
+    list[str] | None,
+    _option(
+        "--past-outputs",
+        help="Look suffixes up in earlier answers, too: prompts with recorded responses, or a run "
+        "recorded with --include-text. A prompt's own answer is left out. May be repeated.",
         panel=MODELS,
     ),
 ]
@@ -141,10 +187,22 @@ Lossy = Annotated[
     list[str] | None,
     _option(
         "--lossy",
-        help="Also measure arms that may change the output: typical, or typical:EPSILON,DELTA "
-        "(0.09,0.3). May be repeated; never a default.",
+        help="Also measure arms that may change the output: typical, or typical:EPSILON,DELTA. "
+        "May be repeated; never a default.",
         panel=DECODING,
     ),
+]
+Epsilon = Annotated[
+    str | None,
+    _option(
+        "--epsilon",
+        help="Thresholds of --lossy typical, each an arm of its own: 0.05,0.09,0.2 (0.09).",
+        panel=DECODING,
+    ),
+]
+Delta = Annotated[
+    str | None,
+    _option("--delta", help="Likewise, its factor at high entropy (0.3).", panel=DECODING),
 ]
 CheckAnswers = Annotated[
     str | None,

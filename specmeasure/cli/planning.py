@@ -8,7 +8,7 @@ import typer
 
 from specmeasure import api
 from specmeasure.brief.planning import plan_tables
-from specmeasure.cli import running
+from specmeasure.cli import drafting, running
 from specmeasure.cli.progress import watched
 from specmeasure.errors import UsageError
 from specmeasure.planfile import write_request
@@ -19,7 +19,7 @@ from specmeasure.records.request import Request
 def plan(context: typer.Context) -> None:
     """Look, run a pilot where a pair is named, print the plan, write its file."""
     asked = context.params
-    names_pair = bool(asked["target"] or asked["draft"] or asked["ngram"])
+    names_pair = any(asked[name] for name in ("target", *drafting.NAMING))
     asked.update(repeats=1, include_text=False, limit=None)
     path: Path | None = asked["write"]
     with watched(None, quiet=asked["quiet"]) as watchers:

@@ -1,6 +1,5 @@
 """From parsed options to a run, its progress and its result."""
 
-import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,10 +11,11 @@ import typer
 from rich.console import Console
 
 from specmeasure import api, demo
-from specmeasure.api.arms import arms_at, between_baselines, plan_candidates
+from specmeasure.api.arms import arms_at, between_baselines
+from specmeasure.api.candidates import plan_candidates
 from specmeasure.brief.console import summary_table
 from specmeasure.brief.pace import machine_notes
-from specmeasure.cli import serving
+from specmeasure.cli import drafting, serving
 from specmeasure.cli.progress import warn, watched
 from specmeasure.decide import override, read_policy
 from specmeasure.errors import ModelError, UnusablePlan, UnusablePolicy, UsageError
@@ -25,11 +25,9 @@ from specmeasure.records.decision import Policy
 from specmeasure.records.plan import (
     AnswerCheck,
     Arm,
-    DraftSampling,
     ModelOptions,
     Plan,
     Sampling,
-    TypicalAcceptance,
 )
 from specmeasure.records.request import Request
 from specmeasure.records.serving import Serving
@@ -75,7 +73,7 @@ def request(context: typer.Context, watchers: api.Watchers) -> Request:
     asked = context.params
     if not asked["prompts"]:
         raise UsageError("no prompts: name files, folders or - for stdin (or --resume a run).")
-    rules = [_lossy_rule(text) for text in asked["lossy"] or ()]
+    rules = drafting.lossy_rules(asked)
     served = serving.serving(asked, given_names(context)) if "engine" in asked else None
     plan = (
         plan_for(asked, watchers, lambda found: arms_at(found, _lengths(asked["k"]), rules))
@@ -270,23 +268,19 @@ def plan_for(
         most: drafts that candidates are looked at with.
         is_enough: whether there is something to measure without candidates.
     """
-    target, drafts = asked["target"], asked["draft"] or []
-    layers = asked["early_exit"] or []
+    target, default_drafts = asked["target"], ()
     if target is None:
-        target, drafts = demo.TARGET, drafts or [demo.DRAFT]
+        target, default_drafts = demo.TARGET, (demo.DRAFT,)
         watchers.stage("no --target: using the embedded pair")
-    if not drafts and not asked["ngram"] and not layers and not is_enough:
+    names = [name for name in ModelOptions.__dataclass_fields__ if name in asked]
+    options = ModelOptions(**{name: asked[name] for name in names}, num_threads=asked["threads"])
+    named = drafting.drafters(asked, target, options, default_drafts=default_drafts)
+    if not named.are_named and not is_enough:
         raise UsageError(
-            "nothing to measure against the baseline: name a --draft, --ngram or --early-exit."
+            "nothing to measure against the baseline: name a --draft, --medusa, --early-exit, "
+            "--ngram or --suffix."
         )
-    options = {name: asked[name] for name in ModelOptions.__dataclass_fields__ if name in asked}
-    candidates = plan_candidates(
-        drafts=drafts,
-        draft_samplings=_draft_samplings(asked["draft_sampling"]),
-        exit_layers=layers,
-        ngram=asked["ngram"],
-        most=most,
-    )
+    candidates = plan_candidates(named, most=most)
     return Plan(
         target=target,
         arms=arms(candidates),
@@ -298,7 +292,7 @@ def plan_for(
         use_asked_sampling=asked["row_sampling"],
         include_text=asked["include_text"],
         answer_check=_answer_check(asked.get("check_answers")),
-        options=ModelOptions(**options, num_threads=asked["threads"]),
+        options=options,
     )
 
 
@@ -313,33 +307,6 @@ def sampling(asked: dict[str, Any]) -> Sampling:
     if stated.is_greedy and (stated.top_k or stated.top_p):
         raise UsageError("--top-k and --top-p need a --temperature above 0.")
     return stated
-
-
-def _draft_samplings(text: str) -> list[DraftSampling]:
-    try:
-        return list(dict.fromkeys(DraftSampling(part.strip()) for part in text.split(",")))
-    except ValueError:
-        raise UsageError(
-            f"--draft-sampling {text}: use probabilistic, greedy, or both with a comma between."
-        ) from None
-
-
-def _lossy_rule(text: str) -> TypicalAcceptance:
-    """The rule of 'typical' or 'typical:EPSILON,DELTA'."""
-    if text == "typical":
-        return TypicalAcceptance()
-    name, _, numbers = text.partition(":")
-    epsilon, _, delta = numbers.partition(",")
-    try:
-        rule = TypicalAcceptance(epsilon=float(epsilon), delta=float(delta))
-    except ValueError:
-        rule = None
-    if name != "typical" or rule is None or math.isinf(rule.delta):
-        raise UsageError(
-            f"--lossy {text}: use typical, or typical:EPSILON,DELTA with EPSILON between 0 and 1 "
-            "and DELTA above 0, e.g. typical:0.09,0.3."
-        )
-    return rule
 
 
 def _answer_check(text: str | None) -> AnswerCheck | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from specmeasure import api
+from specmeasure.cli import drafting
 from specmeasure.errors import UsageError
 from specmeasure.records.decision import Policy
 from specmeasure.records.plan import Arm, Method
@@ -140,7 +141,7 @@ def _attached(asked: dict[str, Any], given: set[str]) -> Serving:
     wrong = given & set(_MANAGED_ONLY)
     if wrong:
         raise UsageError(f"{_flags(wrong)}: for servers that --engine starts; these run already.")
-    for name in ("draft", "ngram", "early_exit", "target"):
+    for name in (*drafting.NAMING, "tree", "target"):
         if asked[name]:
             raise UsageError(
                 f"{_flags({name})}: the attached server is set up already. Its model is named with "

@@ -1,8 +1,14 @@
+"""How loose verification is asked for."""
+
 import pytest
 
-from specmeasure.cli import running
+from specmeasure.cli.drafting import lossy_rules
 from specmeasure.errors import UsageError
-from specmeasure.records.plan import AnswerCheck, TypicalAcceptance
+from specmeasure.records.plan import TypicalAcceptance
+
+
+def rules(*lossy, epsilon=None, delta=None):
+    return lossy_rules({"lossy": list(lossy), "epsilon": epsilon, "delta": delta})
 
 
 @pytest.mark.parametrize(
@@ -10,34 +16,52 @@ from specmeasure.records.plan import AnswerCheck, TypicalAcceptance
     [
         ("typical", TypicalAcceptance(epsilon=0.09, delta=0.3)),
         ("typical:0.2,0.5", TypicalAcceptance(epsilon=0.2, delta=0.5)),
+        ("typical:1e-3,3", TypicalAcceptance(epsilon=0.001, delta=3)),
     ],
 )
-def test_a_lossy_rule_has_two_numbers(text: str, rule: TypicalAcceptance):
-    """Those of the paper, or the user's."""
-    assert rule == running._lossy_rule(text)
+def test_a_lossy_rule_has_two_numbers(text, rule):
+    """ε and δ, in this order; left out they are the paper's."""
+    assert [rule] == rules(text)
+
+
+def test_a_sweep_is_every_pair():
+    """Each ε with each δ; a rule that is written out stands beside them."""
+    found = rules("typical", "typical:0.5,1", epsilon="0.05,0.2", delta="0.3,0.6")
+
+    assert [(0.05, 0.3), (0.05, 0.6), (0.2, 0.3), (0.2, 0.6), (0.5, 1.0)] == [
+        (rule.epsilon, rule.delta) for rule in found
+    ]
+
+
+def test_thresholds_need_their_rule():
+    """ε alone changes nothing, so it is an error."""
+    with pytest.raises(UsageError, match="--epsilon and --delta belong to --lossy typical"):
+        rules(epsilon="0.1")
+
+
+def test_thresholds_are_numbers():
+    """What is no list of numbers is named."""
+    with pytest.raises(UsageError, match="--epsilon a: use numbers"):
+        rules("typical", epsilon="a")
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "loose", "typical:", "typical:0.2", "typical:a,b", "typical:0,0.3", "typical:1,0.3"),
-        *("typical:0.1,-1", "typical:0.1,0.2,0.3", "typical:nan,0.3", "typical:0.1,inf"),
+        "",
+        "loose",
+        "typical:",
+        "typical:0.2",
+        "typical:a,b",
+        "typical:0,0.3",
+        "typical:1,0.3",
+        "typical:0.1,-1",
+        "typical:0.1,0.2,0.3",
+        "typical:nan,0.3",
+        "typical:0.1,inf",
     ],
 )
-def test_wrong_lossy_rules_are_explained(text: str):
-    """A threshold of 0 keeps everything, one of 1 nothing: neither is a rule."""
-    with pytest.raises(UsageError, match=r"typical:EPSILON,DELTA"):
-        running._lossy_rule(text)
-
-
-@pytest.mark.parametrize("check", AnswerCheck)
-def test_answer_checks_go_by_name(check: AnswerCheck):
-    """As the help lists them."""
-    assert check is running._answer_check(str(check))
-
-
-def test_unknown_answer_checks_are_explained():
-    """The message lists what there is; without the option nothing is graded."""
-    with pytest.raises(UsageError, match="exact, contains, number, python-tests"):
-        running._answer_check("numbers")
-    assert running._answer_check(None) is None
+def test_wrong_lossy_rules_are_explained(text):
+    """What was given, what belongs there, an example."""
+    with pytest.raises(UsageError, match=r"--lossy .*: use typical, or typical:EPSILON,DELTA"):
+        rules(text)

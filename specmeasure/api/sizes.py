@@ -1,0 +1,25 @@
+"""Counts that a plan needs before any weights are loaded."""
+
+from specmeasure.records.plan import ModelOptions
+
+
+def head_count(name: str, options: ModelOptions) -> int:
+    """How many Medusa heads a folder or hub id holds.
+
+    Raises:
+        ModelError: it is not there, or holds none.
+    """
+    from specmeasure.engines.heads import read_head_count
+
+    return read_head_count(name, options)
+
+
+def layer_count(name: str, options: ModelOptions) -> int:
+    """How many layers a target has.
+
+    Raises:
+        ModelError: it is not there.
+    """
+    from specmeasure.engines.loading import load_config
+
+    return int(load_config(name, options).get_text_config().num_hidden_layers)
