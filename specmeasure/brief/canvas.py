@@ -110,6 +110,15 @@ def two_panels(*, height: float) -> "tuple[Figure, tuple[Axes, Axes]]":
     return figure, (left, right)
 
 
+def panels(number: int, *, height: float) -> "tuple[Figure, list[Axes]]":
+    """A figure with drawings side by side that share what goes up."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH, height))
+    drawn = figure.subplots(1, number, sharey=True, squeeze=False)
+    return figure, list(drawn[0])
+
+
 def set_title(figure: "Figure", said: str) -> None:
     """What the figure shows, in a sentence above it, flush left."""
     figure.suptitle(said, x=0.01, ha="left")

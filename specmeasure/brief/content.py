@@ -46,6 +46,7 @@ from specmeasure.brief.tables import (
 )
 from specmeasure.brief.textbook import textbook_table, write_textbook
 from specmeasure.brief.turn_on import write_schedules, write_turn_on, write_turn_on_caveats
+from specmeasure.brief.ways import ways_table, write_ways
 from specmeasure.records.decision import Decision, Verdict
 from specmeasure.records.estimates import ArmEstimates, Costs, Estimates
 from specmeasure.records.load_curve import LoadCurve
@@ -69,6 +70,8 @@ class BriefContent:
     policy: Table  # applied to the arm in the headline
     speed_level: str | None  # confidence level of the decode speedups
     speed: Table
+    ways: str | None  # which way to draft leads; None: fewer than two were tried
+    ways_table: Table
     drafting: Table
     waiting: tuple[Table, ...]  # quantiles of TTFT, TPOT and whole requests
     slices: tuple[SliceTable, ...]  # likewise of the headline's arm
@@ -139,6 +142,8 @@ def brief_content(  # noqa: PLR0913 - one page over all that a run left
         policy=policy_table(chosen.decision.findings),
         speed_level=levels(arm.decode_speedup for arm in arms),
         speed=speed_table(estimates.noise_floor, arms, notes),
+        ways=write_ways(estimates.ways),
+        ways_table=ways_table(estimates.ways, notes),
         drafting=drafting_table(estimates.baseline, arms, notes),
         waiting=_waiting(every, notes),
         slices=write_slice_tables(chosen, notes),

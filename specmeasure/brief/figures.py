@@ -5,6 +5,7 @@ from specmeasure.brief.figures_blocks import blocks_figure
 from specmeasure.brief.figures_drift import drift_figure
 from specmeasure.brief.figures_lengths import lengths_figure
 from specmeasure.brief.figures_load import load_figure
+from specmeasure.brief.figures_lossy import lossy_figure
 from specmeasure.brief.figures_prompts import prompts_figure
 from specmeasure.brief.plots import acceptance_figure, speedup_figure
 from specmeasure.records.decision import Decision
@@ -17,6 +18,7 @@ FIGURES = (
     "prompt_speedups",
     "speedup",
     "acceptance",
+    "lossy",
     "block_time",
     "drift",
 )
@@ -27,6 +29,7 @@ CAPTIONS = {
     "prompt_speedups": "How many prompts decode at or below each speedup, arm by arm.",
     "speedup": "Decode speedup of each slice and arm, with intervals.",
     "acceptance": "Share of blocks that kept each draft position and all before it.",
+    "lossy": "Decode speedup of loose rules against what they change, the strict arm beside them.",
     "block_time": "Time of a block by what it was spent on, beside the tokens that it yields.",
     "drift": "The machine's own pace over the run; speedups are paired within each cycle.",
 }
@@ -42,6 +45,7 @@ def draw_figures(
         "prompt_speedups": prompts_figure(estimates, decision),
         "speedup": speedup_figure(estimates, decision),
         "acceptance": acceptance_figure(estimates),
+        "lossy": lossy_figure(estimates),
         "block_time": blocks_figure(estimates, decision),
         "drift": drift_figure(estimates),
     }

@@ -85,7 +85,7 @@ def beside_baseline(
     )
     fared = drafting(
         pairs.arm,
-        arm.num_speculative_tokens,
+        arm.draft_depth,
         intervals,
         counters=_own_counters(windows_of(trace, arm), trials),
     )
@@ -135,6 +135,8 @@ def _textbook(
 ) -> Textbook | Unmeasured:
     if isinstance(costs, Unmeasured) and intervals.cluster == "window":
         return costs
+    if arm.tree is not None:
+        return Unmeasured(reason="the formula is of chains, and this arm drafts trees")
     counts = acceptance.count_acceptance(pairs.arm, arm.num_speculative_tokens)
     return textbook(counts, costs, arm.num_speculative_tokens, intervals)
 

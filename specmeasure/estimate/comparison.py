@@ -47,7 +47,7 @@ def enter(name: str, run: Run, arm: Arm) -> Entrant:
     answers = [[trial] for row in pairs.arm for trial in row]
     plain = latency.times([[trial] for row in pairs.baseline for trial in row])
     spent = latency.times(answers)
-    counts = acceptance.count_acceptance(answers, arm.num_speculative_tokens)
+    counts = acceptance.count_acceptance(answers, arm.draft_depth)
     columns = (
         *(plain.decode_s, plain.num_decoded, spent.decode_s, spent.num_decoded),
         *(counts.num_accepted, counts.num_drafted, counts.num_drafted_blocks),

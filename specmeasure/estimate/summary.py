@@ -15,6 +15,7 @@ from specmeasure.estimate.pairing import pair_trials
 from specmeasure.estimate.sampled_drift import sampled_losslessness
 from specmeasure.estimate.slices import slice_arms
 from specmeasure.estimate.steadiness import steadiness
+from specmeasure.estimate.ways import compare_ways
 from specmeasure.records.estimates import Estimate, Estimates, Unmeasured
 from specmeasure.records.plan import BASELINE_AGAIN
 from specmeasure.records.trace import Trace, TrialRecord
@@ -48,7 +49,7 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
         for arm in plan.speculative_arms
     }
     measured = Measured(trace=trace, by_arm=by_arm, untimed=in_one_piece(trace))
-    most_drafts = {arm.name: arm.num_speculative_tokens for arm in plan.arms}
+    most_drafts = {arm.name: arm.draft_depth for arm in plan.arms}
     slices = slice_arms(pairs, most_drafts, intervals, measured.untimed)
     again = by_arm[BASELINE_AGAIN.name]
     undrafted = [*by_arm[baseline.name], *again]
@@ -73,6 +74,7 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
         ),
         arms=tuple(candidates),
         steadiness=steadiness(streamed(trace.trials, measured.untimed)),
+        ways=compare_ways(trace, candidates, intervals),
         num_resamples=intervals.num_resamples,
         seed=intervals.seed,
     )

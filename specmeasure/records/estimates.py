@@ -258,6 +258,18 @@ class ArmEstimates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """The fastest strict arm of one way to draft."""
+
+    name: str  # "draft model", "heads", "early exit" or "lookup"
+    arm: str
+    num_arms: int  # of this way, strict ones
+    decode_speedup: Estimate  # corrected for all arms tried
+    lead: Estimate | None  # the fastest way's speedup / this one's; None: this is the fastest
+    extra_memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimates:
     """Everything estimated from one trace."""
 
@@ -269,5 +281,6 @@ class Estimates:
     arms: tuple[ArmEstimates, ...]  # speculative arms
     steadiness: Steadiness | Unmeasured | None = None
     stopping: Stopping | None = None  # None: a run of a fixed size
+    ways: tuple[Way, ...] = ()  # fastest first; empty where the run tried fewer than two
     num_resamples: int  # of the medians
     seed: int

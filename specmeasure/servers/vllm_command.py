@@ -7,7 +7,7 @@ from typing import Any
 
 from specmeasure.demo import embedded_folder
 from specmeasure.errors import UsageError
-from specmeasure.records.plan import Arm, DraftSampling, Method, Plan
+from specmeasure.records.plan import Arm, DraftSampling, Method, NgramPick, Plan
 from specmeasure.servers.launch import (
     HOST,
     Launch,
@@ -20,7 +20,14 @@ from specmeasure.servers.launch import (
 )
 from specmeasure.servers.vllm_install import VllmInstall
 
-METHODS = (Method.BASELINE, Method.DRAFT_MODEL, Method.NGRAM, Method.SERVED)
+METHODS = (
+    Method.BASELINE,
+    Method.DRAFT_MODEL,
+    Method.MEDUSA,
+    Method.NGRAM,
+    Method.SUFFIX,
+    Method.SERVED,
+)
 GPU_SHARE = 0.9  # of a GPU's memory, for all servers that are up together
 _GIBIBYTES_OF_CACHE = "1"  # on a CPU, where vLLM would take half of the machine's memory
 _MANAGED = "specmeasure chooses it"
@@ -72,7 +79,8 @@ def vllm_launch(
         *_speculation(plan, arm, install),
         *added,
     )
-    models = [model, *([model_path(arm.draft)] if arm.draft else [])]
+    drafting = [model_path(name) for name in (arm.draft, arm.heads) if name]
+    models = [model, *drafting]
     return Launch(
         notes=_notes(plan, added, install),
         argv=argv,
@@ -105,11 +113,22 @@ def speculative_config(plan: Plan, arm: Arm, install: VllmInstall) -> dict[str, 
     length = arm.num_speculative_tokens
     match arm.method:
         case Method.NGRAM:
+            _refuse(arm, "continues the earliest occurrence", arm.ngram_pick is NgramPick.LATEST)
             return {
                 "method": "ngram",
                 "num_speculative_tokens": length,
                 "prompt_lookup_max": arm.max_ngram,
                 "prompt_lookup_min": arm.min_ngram,
+            }
+        case Method.SUFFIX:
+            _refuse(arm, "keeps its own answers, no file of past ones", bool(arm.past_outputs))
+            return {"method": "suffix", "num_speculative_tokens": length}
+        case Method.MEDUSA if arm.heads is not None:
+            _refuse(arm, "drafts chains with Medusa heads, no trees", arm.tree is not None)
+            return {
+                "method": "medusa",
+                "model": heads_path(arm.heads),
+                "num_speculative_tokens": length,
             }
         case Method.DRAFT_MODEL if arm.draft is not None:
             draws = arm.draft_sampling is DraftSampling.PROBABILISTIC
@@ -120,6 +139,18 @@ def speculative_config(plan: Plan, arm: Arm, install: VllmInstall) -> dict[str, 
                 **(_drawn_drafts(arm, install) if draws and not plan.sampling.is_greedy else {}),
             }
     return _as_configured(arm)
+
+
+def heads_path(heads: str) -> str:
+    """Where heads stand in vLLM's layout: in a folder of that name beside the other layout."""
+    path = Path(model_path(heads))
+    own = path / "vllm"
+    return str(own) if own.is_dir() else str(path) if path.exists() else heads
+
+
+def _refuse(arm: Arm, what_vllm_does: str, is_asked: bool) -> None:  # noqa: FBT001
+    if is_asked:
+        raise UsageError(f"arm {arm.name!r}: vLLM {what_vllm_does}; plan it without --engine.")
 
 
 def _drawn_drafts(arm: Arm, install: VllmInstall) -> dict[str, str]:

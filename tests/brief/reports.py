@@ -10,7 +10,7 @@ from specmeasure.brief.content import brief_content
 from specmeasure.brief.html import render_html
 from specmeasure.brief.tokens import Detokenise, show_trials
 from specmeasure.records.decision import SliceVerdict, Verdict
-from specmeasure.records.estimates import ArmEstimates, SpeedStep, Steadiness
+from specmeasure.records.estimates import ArmEstimates, SpeedStep, Steadiness, Way
 from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Arm, Method, Plan
 from specmeasure.records.trace import TokenProbs, Trace, TrialRecord
 from tests.brief import examples
@@ -48,6 +48,20 @@ def draft_at(length: int, speed: float, *, name: str, **changes: Any) -> ArmEsti
     )
 
 
+def ways(draft: str) -> tuple[Way, ...]:
+    """The draft leads, the lookup follows."""
+    first = Way(
+        name="draft model",
+        arm=draft,
+        num_arms=3,
+        decode_speedup=interval(1.42, 1.35, 1.5),
+        lead=None,
+        extra_memory_bytes=629_146,
+    )
+    lead = interval(1.6, 1.48, 1.71)
+    return first, replace(first, name="lookup", arm="ngram k=8", num_arms=1, lead=lead)
+
+
 def rich(*, name: str = "draft", category: str = "booking") -> Records:
     """Three Ks of a draft and an n-gram arm, all of it measured; GO at K = 4."""
     made, found, decision = examples.go()
@@ -78,6 +92,7 @@ def rich(*, name: str = "draft", category: str = "booking") -> Records:
             found,
             arms=(*arms, ngram),
             steadiness=steadiness(160, SpeedStep(cycle=90, ratio=1.15)),
+            ways=ways(f"{name} k=4"),
         ),
         replace(decision, arm=chosen.arm, arms=(chosen, *others, decision.arms[1])),
     )

@@ -13,11 +13,13 @@ from specmeasure.records.plan import (
     DraftSampling,
     Method,
     ModelOptions,
+    NgramPick,
     Plan,
     Sampling,
     TypicalAcceptance,
 )
 from specmeasure.records.serving import Load, Serving, ServingEngine
+from specmeasure.records.tree import TokenTree
 from specmeasure.servers import llamacpp_main
 from specmeasure.servers.commands import cache_folder, launch_for
 from specmeasure.servers.launch import served_name
@@ -139,6 +141,53 @@ def test_ngram_sizes_reach_vllm():
         "prompt_lookup_max": 4,
         "prompt_lookup_min": 2,
     } == config
+
+
+def test_heads_reach_vllm_in_its_own_layout(tmp_path):
+    """A folder that holds both layouts names the inner one."""
+    inner = tmp_path / "vllm"
+    inner.mkdir()
+    arm = Arm(
+        name="medusa k=3", method=Method.MEDUSA, num_speculative_tokens=3, heads=str(tmp_path)
+    )
+    expected = {"method": "medusa", "num_speculative_tokens": 3}
+
+    for folder in (inner, tmp_path):
+        found = json.loads(value(vllm(arm).argv, "--speculative-config"))
+        assert {**expected, "model": str(folder.resolve())} == found
+        if inner.exists():
+            inner.rmdir()
+
+
+def test_suffix_lookup_reaches_vllm():
+    """K is its cap; its other keys keep vLLM's defaults."""
+    arm = Arm(name="suffix k=8", method=Method.SUFFIX, num_speculative_tokens=8)
+
+    assert {"method": "suffix", "num_speculative_tokens": 8} == json.loads(
+        value(vllm(arm).argv, "--speculative-config")
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": Method.MEDUSA, "heads": "h", "tree": TokenTree.chain(4)}, "no trees"),
+        ({"method": Method.SUFFIX, "past_outputs": "logs.jsonl"}, "no file of past ones"),
+        (
+            {
+                "method": Method.NGRAM,
+                "max_ngram": 4,
+                "min_ngram": 2,
+                "ngram_pick": NgramPick.LATEST,
+            },
+            "continues the earliest",
+        ),
+    ],
+)
+def test_what_vllm_drafts_otherwise_is_refused(changes, message):
+    """Measured there it would be another arm."""
+    with pytest.raises(UsageError, match=message):
+        vllm(Arm(name="x", num_speculative_tokens=4, **changes))
 
 
 @pytest.mark.parametrize(
