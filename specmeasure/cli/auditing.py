@@ -8,7 +8,7 @@ import typer
 
 from specmeasure import api
 from specmeasure.api import audits, replays
-from specmeasure.api.arms import plan_candidates
+from specmeasure.api.candidates import Drafters, plan_candidates
 from specmeasure.brief.audit import audit_summary
 from specmeasure.cli import running
 from specmeasure.cli.progress import watched
@@ -60,7 +60,7 @@ def _request(context: typer.Context) -> Request:
     return Request(
         plan=Plan(
             target=asked["target"],
-            arms=(BASELINE, *plan_candidates(drafts=[draft] if draft else [], most=1)),
+            arms=(BASELINE, *plan_candidates(Drafters(drafts=[draft] if draft else []), most=1)),
             sampling=running.sampling(asked),
             seed=asked["seed"],
             options=ModelOptions(**options, num_threads=asked["threads"]),

@@ -268,7 +268,8 @@ def plan_for(
         most: drafts that candidates are looked at with.
         is_enough: whether there is something to measure without candidates.
     """
-    target, default_drafts = asked["target"], ()
+    target: str | None = asked["target"]
+    default_drafts: tuple[str, ...] = ()
     if target is None:
         target, default_drafts = demo.TARGET, (demo.DRAFT,)
         watchers.stage("no --target: using the embedded pair")

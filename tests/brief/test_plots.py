@@ -132,7 +132,10 @@ def test_matplotlib_is_imported_late():
 
 
 def test_a_full_run_has_every_figure():
-    """Each as SVG and as PNG, under the names that the pages use: all but those of servers and of loose rules."""
+    """Each as SVG and as PNG, under the names that the pages use.
+
+    All but those of servers and of loose rules.
+    """
     drawn = pictures()
 
     assert [name for name in FIGURES if name not in ("load", "lossy")] == list(drawn)
