@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
 
 from specmeasure.api.looking import Look
 from specmeasure.api.schema import estimates_document
@@ -10,6 +9,7 @@ from specmeasure.api.sequential import LEVEL, estimate_run
 from specmeasure.api.told_drafts import count_checks, told_evidence
 from specmeasure.brief import glossary
 from specmeasure.brief.figures import FIGURE_FILES, draw_figures
+from specmeasure.brief.served import Served
 from specmeasure.brief.tokens import Detokenise, show_trials
 from specmeasure.decide import decide, decide_under_load
 from specmeasure.errors import UsageError
@@ -18,7 +18,6 @@ from specmeasure.estimate.load_curve import load_curve
 from specmeasure.estimate.summary import estimate
 from specmeasure.records.decision import Decision, Policy
 from specmeasure.records.estimates import Estimates
-from specmeasure.records.load_curve import LoadCurve
 from specmeasure.records.trace import Trace
 from specmeasure.trace import store
 
@@ -28,13 +27,6 @@ NUMBERS = ("estimates.json", "decision.json", "load.json")
 REPORT_FILES = (*PAGES, *FIGURE_FILES, *NUMBERS, *AUDIT_FILES)
 
 
-class _Served(TypedDict):
-    """What pages of runs on servers show beside what any run has."""
-
-    curve: LoadCurve | None
-    beside: Estimates | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One run, read to its conclusion."""
@@ -42,8 +34,7 @@ class Report:
     trace: Trace
     estimates: Estimates  # of a run on servers: at the load that decides
     decision: Decision
-    curve: LoadCurve | None = None  # of a run on servers
-    beside: Estimates | None = None  # then, of a run in process over the same prompts
+    served: Served | None = None  # of a run on servers
 
 
 def conclude(
@@ -81,7 +72,7 @@ def beside_one(report: Report, in_process: Trace, *, name: str) -> Report:
     Raises:
         UsageError: the runs are not of these two kinds, or not over the same prompts.
     """
-    if report.curve is None:
+    if report.served is None:
         raise UsageError(f"--beside {name}: is for runs on servers; this one was in process.")
     if in_process.manifest.plan.serving:
         raise UsageError(f"--beside {name}: is a run on servers, too; name one in process.")
@@ -93,14 +84,15 @@ def beside_one(report: Report, in_process: Trace, *, name: str) -> Report:
             f"--beside {name}: lacks {len(ours - theirs)} of the {len(ours)} prompts of this run; "
             "record it over the same files, with the same --limit."
         )
-    return replace(report, beside=estimate_run(in_process))
+    return replace(report, served=replace(report.served, beside=estimate_run(in_process)))
 
 
 def _conclude_served(trace: Trace, policy: Policy, *, seed: int) -> Report:
     curve = load_curve(trace, seed=seed, level=LEVEL)
     decision = decide_under_load(curve, policy)
     point = next(point for point in curve.points if point.load == decision.load)
-    return Report(trace=trace, estimates=point.estimates, decision=decision, curve=curve)
+    served = Served(curve=curve, cross_checks=tuple(count_checks(trace)))
+    return Report(trace=trace, estimates=point.estimates, decision=decision, served=served)
 
 
 def write_report(report: Report, folder: Path, *, detokenise: Detokenise | None = None) -> Path:
@@ -117,7 +109,8 @@ def write_report(report: Report, folder: Path, *, detokenise: Detokenise | None 
 
     for name in FIGURE_FILES:
         (folder / name).unlink(missing_ok=True)  # one that was drawn before may have nothing now
-    drawn = draw_figures(report.estimates, report.decision, curve=report.curve)
+    served = report.served
+    drawn = draw_figures(report.estimates, report.decision, served.curve if served else None)
     figures = {name: f"{name}.svg" for name in drawn}
     for name, picture in drawn.items():
         (folder / f"{name}.svg").write_bytes(picture.svg)
@@ -125,19 +118,15 @@ def write_report(report: Report, folder: Path, *, detokenise: Detokenise | None 
     (folder / "estimates.json").write_bytes(store.plain(estimates_document(report.estimates)))
     (folder / "decision.json").write_bytes(store.plain(report.decision))
     (folder / "load.json").unlink(missing_ok=True)
-    if report.curve is not None:
-        (folder / "load.json").write_bytes(store.plain(report.curve))
+    if served is not None:
+        (folder / "load.json").write_bytes(store.plain(served.curve))
     records = (told_evidence(report.trace), report.estimates, report.decision)
-    served: _Served = {"curve": report.curve, "beside": report.beside}
-    checks = count_checks(report.trace)
     pages = {
-        "brief.md": render_markdown(*records, figures=figures, **served),
-        "details.md": render_details(*records, figures=figures, **served, cross_checks=checks),
+        "brief.md": render_markdown(*records, figures=figures, served=served),
+        "details.md": render_details(*records, figures=figures, served=served),
         glossary.FILE: glossary.glossary(),
         "report.html": render_html(
-            brief_content(*records, **served, cross_checks=checks),
-            drawn,
-            show_trials(report.trace, detokenise),
+            brief_content(*records, served), drawn, show_trials(report.trace, detokenise)
         ),
     }
     for name, text in pages.items():
@@ -151,6 +140,6 @@ def as_json(shown: Report | Look) -> str:
         return store.plain(shown).decode()
     estimates = estimates_document(shown.estimates)
     document = {"decision": shown.decision, "estimates": estimates}
-    if shown.curve is not None:
-        document["load_curve"] = shown.curve
+    if shown.served is not None:
+        document["load_curve"] = shown.served.curve
     return store.plain(document).decode()

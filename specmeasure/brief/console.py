@@ -10,10 +10,10 @@ from rich.text import Text
 
 from specmeasure.brief.content import BriefContent, brief_content
 from specmeasure.brief.headline import Headline
+from specmeasure.brief.served import Served
 from specmeasure.brief.tables import Table
 from specmeasure.records.decision import Decision, Verdict
 from specmeasure.records.estimates import Estimates
-from specmeasure.records.load_curve import LoadCurve
 from specmeasure.records.trace import Manifest
 
 _STYLES: Final[Mapping[str, str]] = {
@@ -29,11 +29,10 @@ def summary_table(
     manifest: Manifest,
     estimates: Estimates,
     decision: Decision,
-    *,
-    curve: LoadCurve | None = None,
+    served: Served | None = None,
 ) -> RenderableType:
     """The short form of the brief; fits in 100 columns, longer names fold."""
-    brief = brief_content(manifest, estimates, decision, curve=curve)
+    brief = brief_content(manifest, estimates, decision, served)
     parts: list[RenderableType] = [
         headline_text(brief.headline),
         *(Text(notice, style="bold") for notice in brief.notices),

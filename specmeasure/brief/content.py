@@ -25,6 +25,7 @@ from specmeasure.brief.pace import noise_beyond, write_notices, write_outliers
 from specmeasure.brief.page import Page, write_page
 from specmeasure.brief.provenance import Fact, write_provenance
 from specmeasure.brief.scope import write_deciding_load, write_scope
+from specmeasure.brief.served import Served
 from specmeasure.brief.servers import ONE_AT_A_TIME, write_transfer
 from specmeasure.brief.settings import EngineSettings
 from specmeasure.brief.slices import (
@@ -49,7 +50,6 @@ from specmeasure.brief.turn_on import write_schedules, write_turn_on, write_turn
 from specmeasure.brief.ways import ways_table, write_ways
 from specmeasure.records.decision import Decision, Verdict
 from specmeasure.records.estimates import ArmEstimates, Costs, Estimates
-from specmeasure.records.load_curve import LoadCurve
 from specmeasure.records.trace import Manifest
 
 
@@ -95,14 +95,11 @@ class BriefContent:
     caveats: tuple[str, ...]
 
 
-def brief_content(  # noqa: PLR0913 - one page over all that a run left
+def brief_content(
     manifest: Manifest,
     estimates: Estimates,
     decision: Decision,
-    *,
-    curve: LoadCurve | None = None,
-    beside: Estimates | None = None,
-    cross_checks: Sequence[str] = (),
+    served: Served | None = None,
 ) -> BriefContent:
     """Everything that a brief says about one run.
 
@@ -110,10 +107,9 @@ def brief_content(  # noqa: PLR0913 - one page over all that a run left
         manifest: where and with what it took place.
         estimates: what the trace says; of a run on servers, at the load decided on.
         decision: what the policy makes of it.
-        curve: of a run on servers.
-        beside: of a run in process over the same prompts, to be shown beside the curve.
-        cross_checks: what comparing the servers' own counts came to, in sentences.
+        served: of a run on servers.
     """
+    curve = served.curve if served else None
     arms = join_arms(manifest, estimates, decision)
     every = [estimates.baseline, *(arm.estimates for arm in arms)]
     chosen = arms[0]
@@ -134,7 +130,7 @@ def brief_content(  # noqa: PLR0913 - one page over all that a run left
             at=f"At {decision.load}, " if decision.load else "",
         ),
         notices=write_notices(estimates, decision.policy),
-        page=write_page(manifest, estimates, decision, arms, curve=curve, beside=beside),
+        page=write_page(manifest, estimates, decision, arms, served),
         deciding_load=write_deciding_load(decision),
         transfer=write_transfer(manifest) or ONE_AT_A_TIME,
         num_arms=len(arms),
@@ -158,8 +154,11 @@ def brief_content(  # noqa: PLR0913 - one page over all that a run left
         output=greedy_table([(arm.name, arm.losslessness) for arm in every]),
         audits=_audits(every, notes),
         output_notes=write_output_notes(manifest, estimates.baseline, arms),
-        evidence=(*write_evidence(manifest, estimates, decision.policy, arms), *cross_checks),
-        load=write_load_details(manifest, curve, decision, beside, notes) if curve else None,
+        evidence=(
+            *write_evidence(manifest, estimates, decision.policy, arms),
+            *(served.cross_checks if served else ()),
+        ),
+        load=write_load_details(manifest, served, decision, notes) if served else None,
         schedules=write_schedules(manifest, curve) if curve and not is_go else None,
         outliers=write_outliers(estimates.steadiness),
         footnotes=notes.lines,

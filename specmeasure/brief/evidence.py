@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
+from specmeasure.brief.exits import write_poor_exit
 from specmeasure.brief.joined import JoinedArm
 from specmeasure.brief.names import plain
 from specmeasure.brief.numbers import TIMES, count, level, noise
@@ -74,6 +75,11 @@ def _facts(
         _noise_floor(estimates, policy),
         *([steady] if steady else []),
         f"{_completeness(manifest, estimates, arms)} {_left_out(manifest)}",
+        *(
+            said
+            for arm in arms
+            for said in write_poor_exit(arm.plan, arm.estimates.draft_acceptance_rate)
+        ),
     )
 
 

@@ -14,10 +14,11 @@ from specmeasure.brief.load_table import (
 )
 from specmeasure.brief.names import listed, plain
 from specmeasure.brief.numbers import NOT_MEASURED, count, quantity, rate, reason, share, speedup
+from specmeasure.brief.served import Served
 from specmeasure.brief.servers import server_table, write_evidence_levels
 from specmeasure.brief.tables import Captioned, Footnotes, Table
 from specmeasure.records.decision import Decision
-from specmeasure.records.estimates import Estimate, Estimates, Interval
+from specmeasure.records.estimates import Estimate, Interval
 from specmeasure.records.load_curve import ArmUnderLoad, Crossover, LoadCurve, LoadPoint
 from specmeasure.records.trace import Manifest
 
@@ -51,11 +52,9 @@ class LoadDetails:
     evidence: tuple[str, ...]  # what the servers reveal, and what cross-checks came to
 
 
-def write_load_page(
-    curve: LoadCurve, decision: Decision, beside: Estimates | None, notes: Footnotes
-) -> LoadPage:
+def write_load_page(served: Served, decision: Decision, notes: Footnotes) -> LoadPage:
     """The best arms that fit on a page, over all loads; nothing is said where nothing happened."""
-    names = _ranked(decision)
+    curve, names = served.curve, _ranked(decision)
     shown = names[: min(_MOST_ARMS, max(1, _MOST_ROWS // len(curve.points)))]
     is_foreign = curve.foreign_share is not None and curve.foreign_share > LEAST_FOREIGN
     return LoadPage(
@@ -69,19 +68,15 @@ def write_load_page(
             *_troubles(curve),
             *([_foreign(curve)] if is_foreign else []),
         ),
-        beside=beside_table(beside, curve, shown[:1], notes),
+        beside=beside_table(served.beside, curve, shown[:1], notes),
     )
 
 
 def write_load_details(
-    manifest: Manifest,
-    curve: LoadCurve,
-    decision: Decision,
-    beside: Estimates | None,
-    notes: Footnotes,
+    manifest: Manifest, served: Served, decision: Decision, notes: Footnotes
 ) -> LoadDetails:
     """All arms, all loads, and what the servers reveal."""
-    names = _ranked(decision)
+    curve, names = served.curve, _ranked(decision)
     troubles = _troubles(curve) or ("No request failed, and none was sent twice.",)
     return LoadDetails(
         table=load_table(curve, decision, names, notes),
@@ -96,7 +91,7 @@ def write_load_details(
         ),
         points=tuple(point_tables(curve, names, notes)),
         schedules=schedule_table(curve.batch_sizes),
-        beside=beside_table(beside, curve, names, notes),
+        beside=beside_table(served.beside, curve, names, notes),
         servers=server_table(manifest),
         evidence=write_evidence_levels(manifest),
     )

@@ -5,7 +5,7 @@ only the filters below return markup.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
 from urllib.parse import quote
 
@@ -14,24 +14,23 @@ from markupsafe import Markup
 
 from specmeasure.brief.content import brief_content
 from specmeasure.brief.glossary import Linker
+from specmeasure.brief.served import Served
 from specmeasure.brief.tables import Table
 from specmeasure.records.decision import Decision
 from specmeasure.records.estimates import Estimates
-from specmeasure.records.load_curve import LoadCurve
 from specmeasure.records.trace import Manifest
 
 # An underscore inside a word, as in NO_GO, starts no emphasis; nor does a bracket without "(".
 _SPECIAL = re.compile(r"[\\`*<>|~$&]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(")
 
 
-def render_markdown(  # noqa: PLR0913 - one page over all that a run left
+def render_markdown(
     manifest: Manifest,
     estimates: Estimates,
     decision: Decision,
     *,
     figures: Mapping[str, str],
-    curve: LoadCurve | None = None,
-    beside: Estimates | None = None,
+    served: Served | None = None,
 ) -> str:
     """The brief: one page, to be forwarded.
 
@@ -41,30 +40,22 @@ def render_markdown(  # noqa: PLR0913 - one page over all that a run left
         decision: what the policy makes of it.
         figures: paths as the page should link them, by name; a figure that is not named is left
             out.
-        curve: of a run on servers.
-        beside: of a run in process over the same prompts, to be shown beside the curve.
+        served: of a run on servers.
     """
-    content = brief_content(manifest, estimates, decision, curve=curve, beside=beside)
+    content = brief_content(manifest, estimates, decision, served)
     return render_template("brief.md.j2", brief=content, figures=figures)
 
 
-def render_details(  # noqa: PLR0913 - one page over all that a run left
+def render_details(
     manifest: Manifest,
     estimates: Estimates,
     decision: Decision,
     *,
     figures: Mapping[str, str],
-    curve: LoadCurve | None = None,
-    beside: Estimates | None = None,
-    cross_checks: Sequence[str] = (),
+    served: Served | None = None,
 ) -> str:
-    """Everything behind the brief, which links to it; arguments are the brief's.
-
-    ``cross_checks`` are what comparing the servers' own counts came to, in sentences.
-    """
-    content = brief_content(
-        manifest, estimates, decision, curve=curve, beside=beside, cross_checks=cross_checks
-    )
+    """Everything behind the brief, which links to it; arguments are the brief's."""
+    content = brief_content(manifest, estimates, decision, served)
     return render_template("details.md.j2", brief=content, figures=figures)
 
 

@@ -14,6 +14,7 @@ from specmeasure.brief.names import listed, plain
 from specmeasure.brief.numbers import count, noise
 from specmeasure.brief.output import write_output
 from specmeasure.brief.provenance import Fact, write_short_provenance
+from specmeasure.brief.served import Served
 from specmeasure.brief.servers import write_order, write_transfer
 from specmeasure.brief.settings import EngineSettings
 from specmeasure.brief.slices import SliceTable, write_telling_slices
@@ -21,7 +22,6 @@ from specmeasure.brief.tables import Footnotes, Table
 from specmeasure.brief.turn_on import write_turn_on, write_turn_on_caveats
 from specmeasure.records.decision import Decision, Verdict
 from specmeasure.records.estimates import Estimates
-from specmeasure.records.load_curve import LoadCurve
 from specmeasure.records.trace import Manifest
 
 
@@ -51,17 +51,16 @@ _ONE_AT_A_TIME = (
 )
 
 
-def write_page(  # noqa: PLR0913 - one page over all that a run left
+def write_page(
     manifest: Manifest,
     estimates: Estimates,
     decision: Decision,
     arms: Sequence[JoinedArm],
-    *,
-    curve: LoadCurve | None = None,
-    beside: Estimates | None = None,
+    served: Served | None,
 ) -> Page:
     """The page; ``arms`` are best first, the one that the verdict speaks of before all."""
     chosen, notes = arms[0], Footnotes()
+    curve = served.curve if served else None
     is_go = decision.verdict is Verdict.GO
     costs = chosen.estimates.costs
     engines = write_turn_on(manifest, chosen.plan, costs, curve) if is_go else ()
@@ -69,7 +68,7 @@ def write_page(  # noqa: PLR0913 - one page over all that a run left
     return Page(
         arms=arm_table(estimates, arms, notes),
         arms_left_out=_arms_left_out(arms),
-        load=write_load_page(curve, decision, beside, notes) if curve else None,
+        load=write_load_page(served, decision, notes) if served else None,
         noise=noise(estimates.noise_floor),
         slices=write_telling_slices(chosen, notes),
         output=write_output(manifest, arms[:MOST_ARMS]),

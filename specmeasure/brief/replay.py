@@ -6,6 +6,12 @@ Nothing here is escaped and nothing is computed: every number was predicted or m
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from specmeasure.brief.exits import (
+    exit_table,
+    with_the_best_exit,
+    write_exits,
+    write_own_verification,
+)
 from specmeasure.brief.headline import Headline, write_headline
 from specmeasure.brief.joined import JoinedArm, join_arms
 from specmeasure.brief.markdown import render_template
@@ -77,6 +83,8 @@ class ReplayContent:
     failure_notes: tuple[str, ...]
     slices: tuple[SliceTable, ...]  # likewise
     gains: str
+    exits: Table  # early exits by layer, where there are several
+    exits_note: str
     costs: Table
     costs_notes: tuple[str, ...]
     evidence: tuple[str, ...]
@@ -109,6 +117,7 @@ def replay_content(  # noqa: PLR0913 - one page over all that a replay has
         machine: the name of that machine.
     """
     fastest = predictions.candidates[0]
+    shown = with_the_best_exit(trace, predictions)
     chosen = None if confirmed is None else _confirmed_arm(confirmed)
     elsewhere = plain(machine or _SOME_MACHINE) if is_elsewhere else None
     paste = chosen if confirmed and confirmed.decision.verdict is Verdict.GO else None
@@ -118,19 +127,21 @@ def replay_content(  # noqa: PLR0913 - one page over all that a replay has
         is_predicted=chosen is None,
         summary=_summary(predictions, screening, chosen, elsewhere),
         best=configuration(fastest.name, fastest.choice.best),
-        candidates=candidate_table(predictions.candidates, notes),
-        notes=write_notes(trace, predictions),
+        candidates=candidate_table(shown.candidates, notes),
+        notes=write_notes(trace, shown),
         agreements=agreement_table(agreements, notes, is_elsewhere=is_elsewhere),
         agreement_notes=write_agreement_notes(agreements, is_elsewhere=is_elsewhere),
-        lengths=length_table(predictions.candidates, notes),
+        lengths=length_table(shown.candidates, notes),
         failures=failure_table(fastest.disagreement.parts, notes),
-        failure_notes=write_failure_notes(predictions),
+        failure_notes=write_failure_notes(shown),
         slices=prediction_slice_tables(fastest.slices, notes),
         gains=write_gains([_as_estimates(part) for part in fastest.slices]),
+        exits=exit_table(trace, predictions, notes),
+        exits_note=write_exits(trace, predictions),
         costs=cost_line_table(predictions.costs),
         costs_notes=(
             write_costs_note(trace, predictions, elsewhere),
-            write_draft_costs(predictions),
+            " ".join(filter(None, (write_draft_costs(shown), write_own_verification(shown)))),
         ),
         evidence=write_evidence(trace, predictions),
         footnotes=notes.lines,
@@ -146,7 +157,7 @@ def replay_content(  # noqa: PLR0913 - one page over all that a replay has
 
 
 def render_replay(content: ReplayContent, *, figures: Mapping[str, str]) -> str:
-    """The whole page; ``figures`` are paths as it should link them, by "lengths"."""
+    """The whole page; ``figures`` are paths as it links them, by "lengths" and "exits"."""
     return render_template("replay.md.j2", replay=content, figures=figures)
 
 

@@ -30,6 +30,9 @@ def replay_summary(content: ReplayContent) -> RenderableType:
             )
         )
         parts += map(Text, content.agreement_notes)
+    if content.exits.rows:
+        tables.append(content.exits)
+        parts.append(rich_table(content.exits, title="Early exits by layer, at their best K"))
     if content.slices:
         parts.append(Text(content.gains))
     parts.append(Text(content.failure_notes[0]))

@@ -88,8 +88,8 @@ def _exactness(trace: ReplayTrace) -> list[str]:
     if num_greedy:
         said.append(
             f"Blocks of {_of_all(num_greedy, len(samplings))} greedy answers are counted, not "
-            "estimated, for draft models and lookups: a real run that gives the same answers "
-            "takes as many target passes. Early exits are exact but for rounding."
+            "estimated, for draft models, heads and lookups: a real run that gives the same "
+            "answers takes as many target passes. Early exits are exact but for rounding."
         )
     if num_greedy < len(samplings):
         num_sampled = len(samplings) - num_greedy
@@ -176,6 +176,8 @@ def _left_out(trace: ReplayTrace) -> str:
 def _described(arm: Arm) -> str:
     if arm.method is Method.EARLY_EXIT:
         return f"{plain(arm.name)}: the target's first {count(arm.exit_layer or 0, 'layer')}"
+    if arm.method is Method.MEDUSA:
+        return f"{plain(arm.name)}: the heads of {plain(arm.heads or '')}, on the target's states"
     return (
         f"{plain(arm.name)}: looks up n-grams of {arm.max_ngram} down to {arm.min_ngram} tokens in "
         "prompt and answer"

@@ -2,29 +2,32 @@
 
 from collections.abc import Sequence
 
+from specmeasure.brief.exits import arms_by_name, write_poor_exit
 from specmeasure.brief.names import plain
 from specmeasure.brief.numbers import count, quantity, rate
 from specmeasure.brief.replay_tables import configuration, percent, said_lengths
 from specmeasure.records.agreement import Agreement
 from specmeasure.records.estimates import Interval
-from specmeasure.records.plan import Arm, Method
 from specmeasure.records.prediction import CandidatePrediction, FailurePart, Predictions
 from specmeasure.records.replay import ReplayTrace
 
 _WORTH_BUILDING = 0.05  # gain of an oracle below which no policy for K can pay for its own work
-_POOR_ACCEPTANCE = 0.5
 
 
 def write_notes(trace: ReplayTrace, predictions: Predictions) -> tuple[str, ...]:
     """Of the candidates, a sentence each."""
     fastest = predictions.candidates[0]
-    arms = {arm.name: arm for arm in trace.manifest.request.request.plan.speculative_arms}
+    arms = arms_by_name(trace)
     return (
         _alike(fastest),
         _oracle(fastest),
         *_at_the_end(fastest),
         *(said for one in predictions.candidates for said in _unlike_halves(one)),
-        *(said for one in predictions.candidates for said in _poor_exit(arms[one.name], one)),
+        *(
+            said
+            for one in predictions.candidates
+            for said in write_poor_exit(arms[one.name], one.disagreement.acceptance)
+        ),
     )
 
 
@@ -93,15 +96,6 @@ def _unlike_halves(one: CandidatePrediction) -> list[str]:
     if first == second:
         return []
     return [f"Halves of the prompts choose K = {first} and {second} for {plain(one.name)}."]
-
-
-def _poor_exit(arm: Arm, one: CandidatePrediction) -> list[str]:
-    found = one.disagreement.acceptance
-    is_poor = isinstance(found, Interval) and found.value < _POOR_ACCEPTANCE
-    if arm.method is not Method.EARLY_EXIT or not is_poor:
-        return []
-    said = f"The target keeps {rate(found)} of what {plain(one.name)} drafts"
-    return [f"{said}: models not trained for early exits draft poorly from their first layers."]
 
 
 def _counts_note(one: Agreement) -> list[str]:

@@ -7,23 +7,20 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 
+from specmeasure.brief.caveats import method_caveats, mixture_caveats, sampling_caveats
 from specmeasure.brief.names import listed, plain
 from specmeasure.brief.numbers import reason
+from specmeasure.brief.pasting import draws_drafts, dtype_name, target_name
 from specmeasure.brief.servers import say_loads
 from specmeasure.brief.settings import (
     EngineSettings,
     code_by_engine,
-    draws_drafts,
-    dtype_name,
-    method_caveats,
-    mixture_caveats,
-    sampling_caveats,
-    target_name,
-    vllm_config,
+    language_of,
     write_caveats,
     write_settings,
-    write_watch,
 )
+from specmeasure.brief.settings_vllm import vllm_config
+from specmeasure.brief.watch import write_watch
 from specmeasure.records.estimates import Costs, Unmeasured
 from specmeasure.records.load_curve import BatchSizes, LoadCurve
 from specmeasure.records.plan import Arm, Method
@@ -56,7 +53,7 @@ def write_turn_on(
     others = [
         EngineSettings(
             engine=engine,
-            language="python" if engine == "transformers" else "sh",
+            language=language_of(engine),
             code=code,
             watch=None,
         )
@@ -86,7 +83,7 @@ def write_turn_on_caveats(
         *_name_caveats(manifest, serving, arm),
         _threshold_caveat(costs),
         *mixture_caveats(manifest),
-        *(method_caveats(manifest, arm) if others else ()),
+        *(method_caveats(manifest, arm, code_by_engine(manifest, arm)) if others else ()),
         *(sampling_caveats(manifest, arm) if others else ()),
     )
 
@@ -153,7 +150,7 @@ def _other_codes(manifest: Manifest, serving: Serving, arm: Arm) -> dict[str, st
     return {
         engine: code
         for engine, code in codes.items()
-        if code is not None and engine != serving.engine.display_name
+        if isinstance(code, str) and engine != serving.engine.display_name
     }
 
 

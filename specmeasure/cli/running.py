@@ -206,7 +206,7 @@ def conclude(context: typer.Context, folder: Path, trace: Trace, *, policy: Poli
     else:
         console = wide_console()
         console.print(
-            summary_table(trace.manifest, report.estimates, report.decision, curve=report.curve)
+            summary_table(trace.manifest, report.estimates, report.decision, report.served)
         )
         console.print(f"Brief: {brief}", soft_wrap=True, highlight=False)
     if context.params["check"]:

@@ -42,7 +42,7 @@ DRAFT_2 = replace(examples.DRAFT_4, name="draft k=2", num_speculative_tokens=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class ServedExample:
     """A run on servers, concluded."""
 
     manifest: Manifest
@@ -220,7 +220,7 @@ def manifest(serving: Serving, servers: tuple[ServerFacts, ...], *arms: Arm) -> 
     return replace(made, plan=plan, models=(), servers=servers, warnings=())
 
 
-def managed() -> Served:
+def managed() -> ServedExample:
     """vLLM started by the run: K = 4 pays up to 4 requests, and nothing does at 16."""
     speeds = (
         {"draft k=4": 1.617, "draft k=2": 1.423},
@@ -257,7 +257,7 @@ def managed() -> Served:
         engine_args=("--max-model-len", "1024"),
     )
     servers = (facts("baseline"), facts("baseline A/A"), facts("draft k=4"), facts("draft k=2"))
-    return Served(
+    return ServedExample(
         manifest=replace(manifest(serving, servers, examples.DRAFT_4, DRAFT_2), policy=policy),
         decision=Decision(
             verdict=Verdict.GO,
@@ -284,7 +284,7 @@ def managed() -> Served:
     )
 
 
-def overloaded() -> Served:
+def overloaded() -> ServedExample:
     """The same run under a policy that names no load: NO_GO at the highest."""
     made = managed()
     chosen = replace(
@@ -307,7 +307,7 @@ def overloaded() -> Served:
     return replace(made, manifest=plain, decision=decision)
 
 
-def attached() -> Served:
+def attached() -> ServedExample:
     """Two servers of somebody else that only stream: clocks alone, texts instead of ids."""
     name = "speculative"
     arm = Arm(name=name, method=Method.SERVED, num_speculative_tokens=5)
@@ -376,7 +376,7 @@ def attached() -> Served:
     )
     endpoints = tuple(Endpoint(arm=which, url=url) for which, url in urls.items())
     serving = Serving(engine=ServingEngine.OPENAI, loads=loads, endpoints=endpoints)
-    return Served(
+    return ServedExample(
         manifest=manifest(serving, servers, arm),
         decision=Decision(
             verdict=Verdict.INCONCLUSIVE,
@@ -399,7 +399,7 @@ def attached() -> Served:
     )
 
 
-def llamacpp() -> Served:
+def llamacpp() -> ServedExample:
     """llama.cpp at two rates of arrival, counters alone, others on it meanwhile; GO at both."""
     arm = replace(examples.NGRAM_8, name="ngram k=4", num_speculative_tokens=4)
     loads = (Load(rate=0.5), Load(rate=2.5))
@@ -434,7 +434,7 @@ def llamacpp() -> Served:
         keep_apart=True,
     )
     made = manifest(serving, servers, arm)
-    return Served(
+    return ServedExample(
         manifest=replace(made, plan=replace(made.plan, target="/models/tiny target.gguf")),
         decision=Decision(
             verdict=Verdict.GO,

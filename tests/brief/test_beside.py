@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from specmeasure.brief.beside import beside_table
 from specmeasure.brief.markdown import render_details, render_markdown
+from specmeasure.brief.served import Served
 from specmeasure.brief.tables import Footnotes
 from tests.brief import examples, examples_load
 
@@ -33,7 +34,7 @@ def test_both_pages_show_it_where_both_were_measured():
     """Under the curve; without an in-process run nothing is missing."""
     served, in_process = examples_load.managed(), examples.go()[1]
     pages = [
-        render(*served.records, figures={}, curve=served.curve, beside=beside)
+        render(*served.records, figures={}, served=Served(curve=served.curve, beside=beside))
         for render in (render_markdown, render_details)
         for beside in (in_process, None)
     ]

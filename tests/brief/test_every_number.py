@@ -13,6 +13,7 @@ import pytest
 
 from specmeasure.api.schema import estimates_document
 from specmeasure.brief.markdown import render_details, render_markdown
+from specmeasure.brief.served import Served
 from specmeasure.records.estimates import Interval
 from specmeasure.records.load_curve import LoadCurve
 from tests.brief import examples, examples_load
@@ -178,7 +179,7 @@ def test_every_number_is_in_the_documents(name, render):
 def test_every_number_of_a_server_run_is_in_the_documents(name, render):
     """The curve's, too."""
     served = examples_load.EXAMPLES[name]()
-    page = render(*served.records, figures={}, curve=served.curve)
+    page = render(*served.records, figures={}, served=Served(curve=served.curve))
 
     assert [] == made_up(page, served.records, served.curve)
 
@@ -189,7 +190,7 @@ def test_every_number_of_a_server_run_is_in_the_documents(name, render):
 def test_a_made_up_number_of_a_server_run_is_found(claim):
     """Of a curve one wrong digit is enough."""
     served = examples_load.managed()
-    page = render_details(*served.records, figures={}, curve=served.curve)
+    page = render_details(*served.records, figures={}, served=Served(curve=served.curve))
 
     assert made_up(f"{page}\nAlso {claim}.", served.records, served.curve)
 

@@ -4,20 +4,21 @@ import pytest
 
 from specmeasure.brief.load import write_load_details, write_load_page
 from specmeasure.brief.load_table import load_table, point_tables, schedule_table
+from specmeasure.brief.served import Served
 from specmeasure.brief.tables import Footnotes
 from specmeasure.records.estimates import Unmeasured
 from specmeasure.records.load_curve import BatchSizes, Crossover, LoadCurve
 from specmeasure.records.serving import Load
 from tests.brief import examples_load
-from tests.brief.examples_load import Served
+from tests.brief.examples_load import ServedExample
 
 
-def page_of(served: Served, **changes: object):
+def page_of(served: ServedExample, **changes: object):
     curve = replace(served.curve, **changes)
-    return write_load_page(curve, served.decision, None, Footnotes())
+    return write_load_page(Served(curve=curve), served.decision, Footnotes())
 
 
-def sentences(served: Served, **changes: object) -> str:
+def sentences(served: ServedExample, **changes: object) -> str:
     return " ".join(page_of(served, **changes).sentences)
 
 
@@ -159,7 +160,7 @@ def test_foreign_traffic(share, on_page, in_details):
     """Unknown is not none; a page tells of it where there was some."""
     served = examples_load.managed()
     curve = replace(served.curve, foreign_share=share)
-    details = write_load_details(served.manifest, curve, served.decision, None, Footnotes())
+    details = write_load_details(served.manifest, Served(curve=curve), served.decision, Footnotes())
 
     assert on_page == ("others used them" in sentences(served, foreign_share=share))
     assert in_details in " ".join(details.sentences)
@@ -169,7 +170,7 @@ def test_foreign_traffic(share, on_page, in_details):
 def test_a_page_keeps_ten_rows_if_it_can(num_loads, num_arms):
     """Three arms at most, fewer where there are many loads; the rest is told to be left out."""
     served = with_arms(examples_load.managed(), num_loads, 4)
-    page = write_load_page(served.curve, served.decision, None, Footnotes())
+    page = write_load_page(Served(curve=served.curve), served.decision, Footnotes())
 
     assert num_loads * num_arms == len(page.table.rows)
     assert page.arms_left_out
@@ -220,7 +221,7 @@ def replace_speed(point, value):
     return replace(point, estimates=replace(point.estimates, arms=(first, *others)))
 
 
-def with_arms(served: Served, num_loads: int, num_arms: int) -> Served:
+def with_arms(served: ServedExample, num_loads: int, num_arms: int) -> ServedExample:
     """The run at so many loads, with so many arms."""
     names = [f"draft k={k}" for k in range(1, num_arms + 1)]
     points = tuple(

@@ -6,14 +6,14 @@ from specmeasure.brief.joined import join_arms
 from specmeasure.brief.output import write_output
 from specmeasure.records.estimates import Losslessness
 from tests.brief import examples, examples_load
-from tests.brief.examples_load import Served, lossless
+from tests.brief.examples_load import ServedExample, lossless
 
 NONE_READ = lossless(
     num_trials=0, num_checked_tokens=0, num_differing_from_baseline=0, num_compared=0
 )
 
 
-def said_of(served: Served, audit: Losslessness, *, gives_ids: bool = True) -> str:
+def said_of(served: ServedExample, audit: Losslessness, *, gives_ids: bool = True) -> str:
     """Of the arm in the headline."""
     manifest, estimates, decision = served.records
     servers = tuple(replace(one, gives_ids=gives_ids) for one in manifest.servers)

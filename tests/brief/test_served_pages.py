@@ -17,10 +17,11 @@ from specmeasure.brief.figures_load import load_figure
 from specmeasure.brief.glossary import FILE
 from specmeasure.brief.html import render_html
 from specmeasure.brief.markdown import render_details, render_markdown
+from specmeasure.brief.served import Served
 from specmeasure.records.estimates import Unmeasured
 from specmeasure.records.plan import Arm, Method
 from tests.brief import examples_load
-from tests.brief.examples_load import EXAMPLES, Served
+from tests.brief.examples_load import EXAMPLES, ServedExample
 from tests.brief.reports import HOSTILE
 from tests.brief.terminal import printed
 from tests.brief.test_glossary import EXPLAINED
@@ -39,8 +40,8 @@ FIGURES = {"load": "load.svg"}
 PAGES = {"brief": render_markdown, "details": render_details}
 
 
-def page(kind: str, served: Served, **given) -> str:
-    return PAGES[kind](*served.records, figures=FIGURES, curve=served.curve, **given)
+def page(kind: str, served: ServedExample, **given) -> str:
+    return PAGES[kind](*served.records, figures=FIGURES, served=Served(curve=served.curve, **given))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_cross_checks_stand_in_the_details():
     """Whatever the servers' own counts were found to say of one another."""
     said = "Per-request counts and Prometheus agree: 1,204 accepted tokens by both."
 
-    assert f"- {said}" in page("details", examples_load.managed(), cross_checks=[said])
+    assert f"- {said}" in page("details", examples_load.managed(), cross_checks=(said,))
 
 
 @pytest.mark.parametrize("kind", PAGES)
@@ -158,7 +159,7 @@ def test_hostile_servers_stay_text_in_html():
 def test_the_report_has_the_curve(name):
     """Its tables, which sort, its sentences and its figure."""
     served = EXAMPLES[name]()
-    load = brief_content(*served.records, curve=served.curve).load
+    load = brief_content(*served.records, Served(curve=served.curve)).load
     assert load
     read = Read(report(served))
     text = "".join(read.text)
@@ -277,17 +278,17 @@ def drawn(name: str) -> Picture:
     return draw_figures(*served.records[1:], curve=served.curve)["load"]
 
 
-def shown(served: Served) -> str:
-    return printed(summary_table(*served.records, curve=served.curve))
+def shown(served: ServedExample) -> str:
+    return printed(summary_table(*served.records, Served(curve=served.curve)))
 
 
-def report(served: Served) -> str:
+def report(served: ServedExample) -> str:
     figures = {"load": load_figure(served.curve, served.decision)}
     kept = {name: picture for name, picture in figures.items() if picture}
-    return render_html(brief_content(*served.records, curve=served.curve), kept, None)
+    return render_html(brief_content(*served.records, Served(curve=served.curve)), kept, None)
 
 
-def hostile() -> Served:
+def hostile() -> ServedExample:
     """Servers that call themselves markup, started by a command of it, with an arm's JSON of it."""
     served = renamed(examples_load.managed(), HOSTILE)
     servers = tuple(
@@ -297,7 +298,7 @@ def hostile() -> Served:
     return replace(served, manifest=replace(served.manifest, servers=servers))
 
 
-def renamed(served: Served, name: str) -> Served:
+def renamed(served: ServedExample, name: str) -> ServedExample:
     """The run with another name of its first arm, configured by a JSON that holds the name."""
     old = served.decision.arm
     arm = Arm(

@@ -13,13 +13,13 @@ from specmeasure.records.load_curve import BatchSizes
 from specmeasure.records.plan import Arm, DraftSampling, Method, Sampling
 from specmeasure.records.serving import ServingEngine
 from tests.brief import examples, examples_load
-from tests.brief.examples_load import UNTIMED, Served
+from tests.brief.examples_load import UNTIMED, ServedExample
 
 CONFIG = "--speculative-config"
 EAGLE = '{"method": "eagle", "model": "/models/eagle head", "num_speculative_tokens": 3}'
 
 
-def engines(served: Served, **given):
+def engines(served: ServedExample, **given):
     arm = next(a for a in served.manifest.plan.arms if a.name == served.decision.arm)
     return write_turn_on(served.manifest, given.get("arm", arm), UNTIMED, given.get("curve"))
 
