@@ -33,6 +33,7 @@ from specmeasure.api.runs import read_trace, resume, start
 from specmeasure.api.served_runs import engine_at, told_length
 from specmeasure.api.sizes import head_count, layer_count
 from specmeasure.api.texts import detokeniser
+from specmeasure.api.trees import read_tree
 from specmeasure.records.request import Request
 from specmeasure.run.watch import SILENT, Watchers
 
@@ -65,6 +66,7 @@ __all__ = [
     "read_costs",
     "read_replay",
     "read_trace",
+    "read_tree",
     "replay_targets",
     "resume",
     "resume_replay",

@@ -103,9 +103,9 @@ def _of_ngrams(arm: Arm) -> str:
         )
     return (
         f"This run looked up {sizes}. vLLM takes both sizes; transformers goes down to 1; "
-        "llama.cpp looks up one size (shown: the longest, but no more than K, or it drafts nothing); "
-        "SGLang looks up any size in what it generated for all requests, not in prompts, so "
-        "expect other acceptance there."
+        "llama.cpp looks up one size (shown: the longest, but no more than K, or it drafts "
+        "nothing); SGLang looks up any size in what it generated for all requests, not in prompts, "
+        "so expect other acceptance there."
     )
 
 

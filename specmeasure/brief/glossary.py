@@ -31,8 +31,6 @@ _ANCHORS = {
     "Bonferroni": "holm",
     "intervals": "interval",
     "heads": "heads",
-    "tree": "tree",
-    "early exit": "early-exit",
     "lookup": "lookup",
     "draft model": "draft-model",
     "In flight": "concurrency",

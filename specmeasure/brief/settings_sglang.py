@@ -16,7 +16,6 @@ from specmeasure.brief.pasting import (
 from specmeasure.records.plan import Arm, Method
 from specmeasure.records.trace import Manifest
 
-
 _WITHOUT = {
     Method.EARLY_EXIT: NO_EXIT,
     Method.MEDUSA: NO_HEADS,
