@@ -47,12 +47,20 @@ from specmeasure.records.trace import (
     Trace,
     TrialRecord,
 )
+from specmeasure.records.tree import TokenTree
 from specmeasure.run.recorder import Recorder
 from specmeasure.trace import store
 
 EOS, VOCAB_SIZE = 0, 1000
 DRAFT_4 = Arm(name="draft k=4", method=Method.DRAFT_MODEL, num_speculative_tokens=4, draft="draft")
 DRAFT_2 = Arm(name="draft k=2", method=Method.DRAFT_MODEL, num_speculative_tokens=2, draft="draft")
+TREE_8 = Arm(
+    name="heads 8",
+    method=Method.MEDUSA,
+    num_speculative_tokens=8,
+    heads="heads",
+    tree=TokenTree.of([(0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0), (0, 0, 1)]),
+)
 NGRAM_4 = Arm(
     name="ngram k=4", method=Method.NGRAM, num_speculative_tokens=4, max_ngram=4, min_ngram=2
 )
@@ -267,20 +275,23 @@ class FakeEngine:
         )
         place = 1
         while place < len(answer):
-            num_drafts = self._num_drafts(task.arm, task.max_new_tokens - place - 1, rng)
-            num_right = next((i for i in range(num_drafts) if rng.random() >= rate), num_drafts)
+            budget = self._num_drafts(task.arm, task.max_new_tokens - place - 1, rng)
+            tree = task.arm.tree and task.arm.tree.down_to(budget)
+            most = budget if tree is None else _num_firsts(tree)
+            num_right = next((i for i in range(most) if rng.random() >= rate), most)
             coming = answer[place : place + num_right + 1]
             num_kept = min(num_right, len(coming))
-            drafts = (*coming[:num_kept], *map(_other, coming[num_kept:]), *[1] * num_drafts)
+            drafts = _nodes(coming, num_kept, tree) if tree else _drafts(coming, num_kept, budget)
             yield BlockRecord(
-                num_draft_tokens=num_drafts,
+                num_draft_tokens=len(drafts),
                 num_accepted_tokens=num_kept,
                 num_emitted_tokens=len(coming),
                 context_length=len(task.context) + place - 1,
-                draft_s=num_drafts * task.step_s * self.machine.draft_ratio,
-                verify_s=task.step_s * (self.machine.verify_ratio if num_drafts else 1),
+                draft_s=len(drafts) * task.step_s * self.machine.draft_ratio,
+                verify_s=task.step_s * (self.machine.verify_ratio if drafts else 1),
                 truncated=num_kept == len(coming),  # an accepted draft was EOS
-                draft_ids=drafts[:num_drafts],
+                draft_depth=None if tree is None else tree.depth,
+                draft_ids=drafts,
                 emitted_ids=coming,
             )
             place += len(coming)
@@ -288,7 +299,7 @@ class FakeEngine:
     def _num_drafts(self, arm: Arm, num_wanted: int, rng: random.Random) -> int:
         if not arm.is_baseline and rng.random() < self.traffic.miss_rate(arm):
             return 0
-        return min(arm.num_speculative_tokens, num_wanted)
+        return min(arm.draft_depth, num_wanted)
 
     def _rng(self, *what: object) -> random.Random:
         named = tuple(one.name if isinstance(one, Arm) else one for one in what)
@@ -532,6 +543,28 @@ def _model_facts(name: str) -> ModelFacts:
 
 def _word_id(word: str) -> int:
     return 1 + int.from_bytes(sha256(word.encode()).digest()[:4], "big") % (VOCAB_SIZE - 1)
+
+
+def _drafts(coming: Sequence[int], num_kept: int, num_drafts: int) -> tuple[int, ...]:
+    """A chain whose first ``num_kept`` drafts are right, the next one wrong."""
+    return (*coming[:num_kept], *map(_other, coming[num_kept:]), *[1] * num_drafts)[:num_drafts]
+
+
+def _num_firsts(tree: TokenTree) -> int:
+    """How long the path of first choices is: no other node of a fake tree is ever right."""
+    return max(len(path) for path in tree.paths if not any(path))
+
+
+def _nodes(coming: Sequence[int], num_kept: int, tree: TokenTree) -> tuple[int, ...]:
+    """A tree whose first choices are right as far as they are kept; no other node ever is."""
+    drafts = []
+    for path in tree.paths:
+        token = coming[len(path) - 1] if len(path) <= len(coming) else 1
+        if any(path) or len(path) > num_kept:
+            for _ in range(1 + path[-1]):
+                token = _other(token)
+        drafts.append(token)
+    return tuple(drafts)
 
 
 def _other(token: int) -> int:

@@ -119,20 +119,27 @@ def content_of(report: ReplayReport) -> "ReplayContent":
 
 
 def write_replay_report(report: ReplayReport, folder: Path) -> Path:
-    """Write replay.md, its figure and predictions.json; returns the page's path.
+    """Write replay.md, its figures and predictions.json; returns the page's path.
 
     At another machine's costs the names end in ``-elsewhere``, so that both pages stand.
     """
+    from specmeasure.brief.exit_plots import exits_figure
+    from specmeasure.brief.exits import exits_of, with_the_best_exit
     from specmeasure.brief.replay import render_replay
     from specmeasure.brief.replay_plots import lengths_figure
 
-    picture = lengths_figure(
-        report.predictions, report.agreements, demanded=report.policy.min_decode_speedup
-    )
+    shown = with_the_best_exit(report.trace, report.predictions)
+    pictures = {
+        "lengths": lengths_figure(
+            shown, report.agreements, demanded=report.policy.min_decode_speedup
+        ),
+        "exits": exits_figure(exits_of(report.trace, report.predictions)),
+    }
+    drawn = {name: picture for name, picture in pictures.items() if picture is not None}
     suffix = "" if report.costs is None else "-elsewhere"
-    figures = {} if picture is None else {"lengths": f"lengths{suffix}.svg"}
-    if picture is not None:
-        (folder / figures["lengths"]).write_bytes(picture)
+    figures = {name: f"{name}{suffix}.svg" for name in drawn}
+    for name, picture in drawn.items():
+        (folder / figures[name]).write_bytes(picture)
     (folder / f"predictions{suffix}.json").write_bytes(replay_as_json(report).encode())
     page = folder / f"replay{suffix}.md"
     page.write_text(render_replay(content_of(report), figures=figures), encoding="utf-8")

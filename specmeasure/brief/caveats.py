@@ -14,6 +14,11 @@ from specmeasure.brief.pasting import (
 from specmeasure.records.plan import Arm, DraftSampling, Method, NgramPick
 from specmeasure.records.trace import Manifest
 
+_OF_EXITS = (
+    "transformers gives an early exit a cache of its own, and its verification computes the first "
+    "layers again, which this run did not where the model allowed it: expect less of a gain there."
+)
+
 
 def mixture_caveats(manifest: Manifest) -> list[str]:
     """Where prompts asked for settings of their own."""
@@ -39,6 +44,8 @@ def method_caveats(manifest: Manifest, arm: Arm, codes: Mapping[str, Code]) -> l
             caveats.append(_of_suffixes(arm))
         case Method.MEDUSA if isinstance(codes["vLLM"], str):
             caveats += _of_heads(arm)
+        case Method.EARLY_EXIT if isinstance(codes["transformers"], str):
+            caveats.append(_OF_EXITS)
     if has_other_vocabulary(manifest, arm) and arm.lossy is None:
         caveats.append(_of_vocabularies(manifest))
     return caveats

@@ -12,7 +12,7 @@ from specmeasure.brief.heads_tables import (
 )
 from specmeasure.brief.markdown import render_template
 from specmeasure.brief.names import command_line, plain
-from specmeasure.brief.numbers import NOT_MEASURED, count, rate
+from specmeasure.brief.numbers import NOT_MEASURED, count, rate, speedup
 from specmeasure.brief.provenance import Fact
 from specmeasure.brief.replay_evidence import write_costs_note, write_evidence, write_facts
 from specmeasure.brief.replay_tables import speed_alone
@@ -120,14 +120,20 @@ def _for_whom(trees: TreeStudy | Unmeasured) -> str:
     other = f"a {plain(chain.name)} at {speed_of(chain)}"
     if max(tree.best.speedup or 0.0, chain.speedup or 0.0) <= 1:
         return f"Neither chain nor tree: {told} and {other} are predicted, no gain."
-    if (tree.best.speedup or 0.0) > (chain.speedup or 0.0):
+    lead = trees.lead_over_chain
+    if (tree.best.speedup or 0.0) <= (chain.speedup or 0.0):
         return (
-            f"Draft trees: {told} is predicted, the best chain is {other}. Cross-fit it and run it "
-            "for real with specmeasure heads tree --confirm."
+            f"Draft chains: {other} is predicted, the best tree is {told}: what more nodes keep "
+            "does not pay for verifying them here."
+        )
+    if isinstance(lead, Interval) and lead.low > 1:
+        return (
+            f"Draft trees: {told} is predicted, the best chain is {other}; cross-fitted, trees "
+            f"have {speedup(lead)} its speed. Run one for real with heads tree --confirm."
         )
     return (
-        f"Draft chains: {other} is predicted, the best tree is {told}: what more nodes keep does "
-        "not pay for verifying them here."
+        f"Trees and chains are not told apart: {told} and {other} are predicted. Run both for real "
+        "with specmeasure heads tree --confirm."
     )
 
 

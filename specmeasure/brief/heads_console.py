@@ -6,8 +6,10 @@ from rich.text import Text
 from specmeasure.brief.console import rich_table
 from specmeasure.brief.heads import HeadsContent
 from specmeasure.brief.heads_trees import TreesContent
+from specmeasure.brief.replay_console import footnotes_in
 
 _SIZES_WITHOUT = ("Nodes that both halves chose", "τ by products", "τ of the products' tree")
+_ACCURACY_WITHOUT = ("Tokens ahead", "Top-2")  # so that 110 columns hold the rest
 _CHAIN_WITHOUT = ("you need", "Tokens per target pass")
 
 
@@ -18,11 +20,12 @@ def heads_summary(content: HeadsContent) -> RenderableType:
         parts += [
             Text.assemble((one.name, "bold"), f": {one.headline}"),
             *map(Text, one.for_whom),
-            rich_table(one.accuracy, title="How often heads are right"),
+            rich_table(one.accuracy, title="How often heads are right", without=_ACCURACY_WITHOUT),
             rich_table(one.chain, title="As a chain", without=_CHAIN_WITHOUT),
             rich_table(one.price, title="Memory and price"),
         ]
-    dim = (content.costs_note, *content.footnotes)
+    tables = [table for one in content.parts for table in (one.accuracy, one.chain)]
+    dim = (content.costs_note, *footnotes_in(tables, content.footnotes))
     return Group(*parts, *(Text(line, style="dim") for line in dim))
 
 
@@ -37,4 +40,6 @@ def trees_summary(content: TreesContent) -> RenderableType:
     if content.agreements.rows:
         parts.append(rich_table(content.agreements, title="Predicted against measured"))
         parts += map(Text, content.agreement_notes)
-    return Group(*parts, *(Text(line, style="dim") for line in content.footnotes))
+    tables = [content.sizes, content.comparison, content.agreements]
+    dim = footnotes_in(tables, content.footnotes)
+    return Group(*parts, *(Text(line, style="dim") for line in dim))

@@ -125,21 +125,21 @@ def _headline(study: TreeStudy) -> str:
 
 
 def _gain(study: TreeStudy) -> list[str]:
-    """Whether the tree beats the chain, by what was not flattered."""
-    tree, chain = study.best, study.best_chain
+    """Whether a tree beats the chain, by what was not flattered."""
+    tree, chain, lead = study.best, study.best_chain, study.lead_over_chain
     if tree is None or tree.best.speedup is None or chain.speedup is None:
         return []
     if tree.best.speedup <= chain.speedup:
         return ["No tree is predicted faster than the best chain: run the chain."]
-    found = study.cross_fitted_speedup
-    if not isinstance(found, Interval):
+    fitted = study.cross_fitted_speedup
+    if not (isinstance(fitted, Interval) and isinstance(lead, Interval)):
         return []
     said = (
-        f"Tree and size chosen on one half of the prompts and valued on the other: {speedup(found)}"
+        f"Tree and size chosen on one half of the prompts, valued on the other: {speedup(fitted)}"
     )
-    if found.value <= chain.speedup:
-        return [f"{said}, no more than the chain: what it seems to gain is its choice."]
-    return [f"{said}, {100 * (found.value / chain.speedup - 1):.1f} % beyond the best chain."]
+    if lead.low > 1:
+        return [f"{said}, {speedup(lead)} the best chain's speed."]
+    return [f"{said}, not told from the best chain: {speedup(lead)} its speed."]
 
 
 def _alike(study: TreeStudy) -> list[str]:
@@ -208,7 +208,10 @@ def _nodes(tree: TokenTree) -> str:
 
 def _command(trace: ReplayTrace, heads: str, tree_file: str) -> str:
     request = trace.manifest.request.request
-    named = ("--target", request.plan.target, "--medusa", heads, "--tree", tree_file)
+    named = ["--target", request.plan.target, "--medusa", heads, "--tree", tree_file]
+    named += ["--max-new-tokens", str(request.plan.max_new_tokens)]
+    if request.options.limit is not None:
+        named += ["--limit", str(request.options.limit)]
     return command_line(("specmeasure", "run", *request.sources, *named))
 
 
@@ -237,7 +240,13 @@ def _costs(study: TreeStudy, trace: ReplayTrace) -> str:
     if isinstance(value.decode_speedup, Unmeasured) and value.speedup is None:
         return f"Speed is not predicted: {value.decode_speedup.reason}"
     sizes = listed([str(size) for size in study.timed_nodes], at_most=10)
+    sure = (
+        "the spread between rounds is part of every speedup's interval"
+        if study.num_cost_rounds > 1
+        else "the error of the costs is not known and in no interval"
+    )
     return (
         f"Blocks of trees of {sizes} nodes were timed on {plain(trace.costs.machine)} in "
-        f"{count(study.num_cost_rounds, 'round')}, each of one shape; between lie straight lines."
+        f"{count(study.num_cost_rounds, 'round')}, each of one shape: {sure}. Between sizes lie "
+        "straight lines."
     )

@@ -148,7 +148,7 @@ def _as_json(shown: ShownTrials) -> str:
 
 
 def _block(block: ShownBlock) -> list[object]:
-    """Its tokens, rejected drafts, and the chances of the first of these; see report.js."""
+    """Its tokens, rejected drafts, the chances of the first, a tree's size; see report.js."""
     tokens = [
         [one.text, _KIND_LETTERS[one.kind], _short(one.target_chance), _short(one.draft_chance)]
         for one in block.tokens
@@ -158,6 +158,7 @@ def _block(block: ShownBlock) -> list[object]:
         list(block.rejected),
         _short(block.rejected_target_chance),
         _short(block.rejected_draft_chance),
+        *([] if block.tree is None else [[block.tree.num_nodes, block.tree.depth]]),
     ]
 
 

@@ -108,7 +108,20 @@ def _model(model: ModelFacts) -> str:
     return (
         f"{plain(model.name)} ({_digest(model.fingerprint)}), {_parameters(model.num_parameters)} "
         f"parameters, {plain(model.dtype).removeprefix('torch.')} on {plain(model.device)}, "
-        f"cache rollback: {plain(model.cache)}"
+        f"cache rollback: {plain(model.cache)}{_other_vocabulary(model)}"
+    )
+
+
+def _other_vocabulary(model: ModelFacts) -> str:
+    """How the tokens of a draft with another tokenizer became the target's."""
+    other = model.other_vocabulary
+    if other is None:
+        return ""
+    drawn = "drafted among these where answers are sampled"
+    way = f"matched by text where answers are greedy, {drawn}" if other.matches_text else drawn
+    return (
+        f"; another tokenizer: {other.num_shared_tokens} of the target's {other.num_target_tokens} "
+        f"tokens are also its own, {way}"
     )
 
 

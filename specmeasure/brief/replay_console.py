@@ -36,7 +36,7 @@ def replay_summary(content: ReplayContent) -> RenderableType:
     if content.slices:
         parts.append(Text(content.gains))
     parts.append(Text(content.failure_notes[0]))
-    dim = [content.costs_notes[0], *_footnotes_in(tables, content.footnotes)]
+    dim = [content.costs_notes[0], *footnotes_in(tables, content.footnotes)]
     return Group(*parts, *(Text(line, style="dim") for line in dim))
 
 
@@ -58,7 +58,7 @@ def _without(table: Table, first: str, *, num_columns: int) -> Table:
     return Table(columns=kept(table.columns), rows=tuple(map(kept, table.rows)))
 
 
-def _footnotes_in(tables: list[Table], footnotes: tuple[str, ...]) -> list[str]:
+def footnotes_in(tables: list[Table], footnotes: tuple[str, ...]) -> list[str]:
     """Those whose mark stands in a table that is shown."""
     cells = [cell for table in tables for row in table.rows for cell in row]
     marks = {note: note.partition(":")[0].removeprefix("Not measured") for note in footnotes}

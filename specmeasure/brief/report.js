@@ -76,22 +76,25 @@ function chances(target, draft) {
 }
 
 function blockOf(block, number, start) {
-  const [tokens, rejected, targetChance, draftChance] = block;
+  const [tokens, rejected, targetChance, draftChance, tree] = block;
   const kept = tokens.filter(([, kind]) => kind === "a").length;
   const numDrafts = kept + rejected.length;
   const isCut = kept === tokens.length; // the answer ended inside its accepted drafts
+  const size = tree ? `a tree of ${tree[0]} nodes, depth ${tree[1]}` : "";
   const emitted = tokens.map(([text, kind, target, draft], place) => {
-    const at = kind === "a" ? `draft ${place + 1} of ${numDrafts}` : `position ${place + 1}`;
+    const drafted = tree ? `depth ${place + 1} of ${size}` : `draft ${place + 1} of ${numDrafts}`;
+    const at = kind === "a" ? drafted : `position ${place + 1}`;
     const where = `token ${start + place + 1}, block ${number}, ${at}`;
     return tokenOf(text, kind, [SAYINGS[kind], ...chances(target, draft), where]);
   });
   const struck = rejected.map((text, place) => {
-    const judged = place === 0 && !isCut;
+    const judged = tree || (place === 0 && !isCut);
     const why = isCut ? "the answer ended before it" : "it stood behind a rejected one";
     const said = judged ? ["rejected draft"] : [`dropped draft: ${why}`];
-    const known = judged ? chances(targetChance, draftChance) : [];
-    const where = `block ${number}, draft ${kept + place + 1} of ${numDrafts}`;
-    return tokenOf(text, "x", [...said, ...known, where]);
+    const known = judged && place === 0 ? chances(targetChance, draftChance) : [];
+    const inTree = `sibling ${place + 1} of ${rejected.length}, in ${size}`;
+    const at = tree ? inTree : `draft ${kept + place + 1} of ${numDrafts}`;
+    return tokenOf(text, "x", [...said, ...known, `block ${number}, ${at}`]);
   });
   return [...emitted.slice(0, kept), ...struck, ...emitted.slice(kept)];
 }

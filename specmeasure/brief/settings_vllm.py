@@ -15,10 +15,8 @@ from specmeasure.brief.pasting import (
     target_name,
 )
 from specmeasure.records.plan import Arm, Method, NgramPick
-from specmeasure.records.suffix import MAX_SPEC_FACTOR, MIN_TOKEN_PROB
+from specmeasure.records.suffix import vllm_suffix
 from specmeasure.records.trace import Manifest
-
-_MAX_TREE_DEPTH, _MAX_CACHED_REQUESTS = 24, 10_000  # vLLM's defaults
 
 
 def vllm_code(manifest: Manifest, arm: Arm) -> Code:
@@ -50,7 +48,9 @@ def _strict(manifest: Manifest, arm: Arm) -> dict[str, object] | NoSetting:
         case Method.NGRAM:
             return _ngram(arm)
         case Method.SUFFIX:
-            return _suffix(arm)
+            return vllm_suffix(
+                arm.num_speculative_tokens, caches_answers=arm.past_outputs is not None
+            )
         case Method.MEDUSA:
             return {
                 "method": "medusa",
@@ -84,17 +84,4 @@ def _ngram(arm: Arm) -> dict[str, object] | NoSetting:
         "num_speculative_tokens": arm.num_speculative_tokens,
         "prompt_lookup_max": arm.max_ngram,
         "prompt_lookup_min": arm.min_ngram,
-    }
-
-
-def _suffix(arm: Arm) -> dict[str, object]:
-    """All K drafts need a match of K tokens, and match and drafts share the depth."""
-    depth = max(_MAX_TREE_DEPTH, 2 * arm.num_speculative_tokens)
-    return {
-        "method": "suffix",
-        "num_speculative_tokens": arm.num_speculative_tokens,
-        "suffix_decoding_max_tree_depth": depth,
-        "suffix_decoding_max_cached_requests": _MAX_CACHED_REQUESTS if arm.past_outputs else 0,
-        "suffix_decoding_max_spec_factor": MAX_SPEC_FACTOR,
-        "suffix_decoding_min_token_prob": MIN_TOKEN_PROB,
     }

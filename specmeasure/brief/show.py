@@ -18,6 +18,7 @@ from specmeasure.brief.walk import (
     visible,
 )
 from specmeasure.records.trace import DraftCounts, Trace, TrialRecord
+from specmeasure.records.tree import TokenTree
 
 _NAME_WIDTH = {"Prompt": 10, "Arm": 10}  # kept where a terminal is narrow
 
@@ -46,12 +47,15 @@ def trials_table(trace: Trace) -> Table:
     return table
 
 
-def trial_text(trial: TrialRecord, detokenise: Detokenise | None) -> RenderableType:
+def trial_text(
+    trial: TrialRecord, detokenise: Detokenise | None, tree: TokenTree | None = None
+) -> RenderableType:
     """One trial pass by pass: its tokens where ids were kept, else its counts.
 
     Args:
         trial: the trial to show.
         detokenise: turns ids into text; None shows the ids themselves.
+        tree: that the trial's arm drafts; None: chains.
     """
     parts: list[RenderableType] = [_title(trial)]
     if trial.error is not None:
@@ -60,7 +64,7 @@ def trial_text(trial: TrialRecord, detokenise: Detokenise | None) -> RenderableT
         return Group(*parts, *_of_a_request(trial, detokenise or spell_ids))
     if all(block.emitted_ids is not None for block in trial.blocks):
         spell = detokenise or spell_ids
-        parts += [answer_text(trial.blocks, spell), spelt_passes(trial, spell)]
+        parts += [answer_text(trial.blocks, spell), spelt_passes(trial, spell, tree)]
         parts += _of_chances(trial)
     else:
         parts.append(Text("The text was not kept; record with --include-text to see it."))

@@ -10,7 +10,9 @@ from enum import StrEnum
 from itertools import chain, zip_longest
 
 from specmeasure.brief.names import plain
+from specmeasure.records.drafted import turned_down
 from specmeasure.records.trace import BlockRecord, TokenProbs, Trace, TrialRecord
+from specmeasure.records.tree import TokenTree
 
 Detokenise = Callable[[Sequence[int]], str]
 
@@ -26,8 +28,8 @@ class Kind(StrEnum):
     """Where an emitted token comes from."""
 
     ACCEPTED = "accepted"  # a draft that was kept
-    RECOVERED = "recovered"  # the target's, in place of the first rejected draft
-    BONUS = "bonus"  # the target's, after a block whose drafts were all kept
+    RECOVERED = "recovered"  # the target's, in place of the first rejected draft or siblings
+    BONUS = "bonus"  # the target's, after a block whose drafts were all kept, or a leaf of a tree
     PLAIN = "plain"  # the target's, in a pass without drafts
 
 
@@ -42,6 +44,14 @@ class ShownToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShownTree:
+    """The size of a block's tree of drafts."""
+
+    num_nodes: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShownBlock:
     """One target pass."""
 
@@ -49,6 +59,7 @@ class ShownBlock:
     rejected: tuple[str, ...]  # drafts that were not kept; the target judged only the first
     rejected_target_chance: float | None  # of the first
     rejected_draft_chance: float | None
+    tree: ShownTree | None = None  # None: a chain; else the rejected are siblings, all judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +99,8 @@ def show_trials(
     """
     if not trace.manifest.plan.include_text:
         return None
-    speculative = {arm.name for arm in trace.manifest.plan.speculative_arms}
-    kept = [t for t in trace.trials if t.key.arm in speculative and _is_kept(t)]
+    trees = {arm.name: arm.tree for arm in trace.manifest.plan.speculative_arms}
+    kept = [t for t in trace.trials if t.key.arm in trees and _is_kept(t)]
     if not kept:
         return None
     chosen: list[TrialRecord] = []
@@ -100,7 +111,9 @@ def show_trials(
             chosen.append(trial)
             num_tokens += size
     return ShownTrials(
-        trials=tuple(_show(trial, detokenise or _spell_ids) for trial in chosen),
+        trials=tuple(
+            _show(trial, trees[trial.key.arm], detokenise or _spell_ids) for trial in chosen
+        ),
         num_left_out=len(kept) - len(chosen),
         has_text=detokenise is not None,
     )
@@ -125,28 +138,28 @@ def _in_turn(trials: Sequence[TrialRecord]) -> Iterator[TrialRecord]:
         yield from chain.from_iterable(groups)
 
 
-def _show(trial: TrialRecord, detokenise: Detokenise) -> ShownTrial:
+def _show(trial: TrialRecord, tree: TokenTree | None, detokenise: Detokenise) -> ShownTrial:
     probs = trial.checks.token_probs if trial.checks else None
     before, place = list(trial.prompt_ids or ()), 0
     blocks = []
     for index, block in enumerate(trial.blocks):
-        emitted, drafted = block.emitted_ids or (), block.draft_ids or ()
-        num_kept = block.num_accepted_tokens
+        emitted, num_kept = block.emitted_ids or (), block.num_accepted_tokens
         texts = _pieces(before, emitted, detokenise)
         blocks.append(
             ShownBlock(
                 tokens=tuple(
                     ShownToken(
                         text=text,
-                        kind=_kind(block, at),
+                        kind=_kind(block, at, tree),
                         target_chance=probs.target[place + at] if probs else None,
                         draft_chance=probs.draft[place + at] if probs and probs.draft else None,
                     )
                     for at, text in enumerate(texts)
                 ),
-                rejected=_pieces([*before, *emitted[:num_kept]], drafted[num_kept:], detokenise),
+                rejected=_rejected([*before, *emitted[:num_kept]], block, tree, detokenise),
                 rejected_target_chance=_of_block(probs, index, "rejected_target"),
                 rejected_draft_chance=_of_block(probs, index, "rejected_draft"),
+                tree=_size(block),
             )
         )
         before += emitted
@@ -163,12 +176,29 @@ def _show(trial: TrialRecord, detokenise: Detokenise) -> ShownTrial:
     )
 
 
-def _kind(block: BlockRecord, place: int) -> Kind:
+def _kind(block: BlockRecord, place: int, tree: TokenTree | None) -> Kind:
     if place < block.num_accepted_tokens:
         return Kind.ACCEPTED
     if not block.num_draft_tokens:
         return Kind.PLAIN
-    return Kind.BONUS if place == block.num_draft_tokens else Kind.RECOVERED
+    return Kind.RECOVERED if turned_down(block, tree) else Kind.BONUS
+
+
+def _rejected(
+    before: Sequence[int], block: BlockRecord, tree: TokenTree | None, detokenise: Detokenise
+) -> tuple[str, ...]:
+    """Of a chain all drafts that were not kept, each after the others; of a tree the siblings."""
+    if block.draft_depth is None:
+        left = (block.draft_ids or ())[block.num_accepted_tokens :]
+        return _pieces(before, left, detokenise)
+    siblings = turned_down(block, tree) or ()
+    return tuple(piece for one in siblings for piece in _pieces(before, (one,), detokenise))
+
+
+def _size(block: BlockRecord) -> ShownTree | None:
+    if block.draft_depth is None:
+        return None
+    return ShownTree(num_nodes=block.num_draft_tokens, depth=block.draft_depth)
 
 
 def _of_block(probs: TokenProbs | None, index: int, name: str) -> float | None:

@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from specmeasure.brief.numbers import NOT_APPLICABLE, count, duration
+from specmeasure.records.drafted import turned_down
 from specmeasure.records.trace import BlockRecord, TokenProbs, TrialRecord
+from specmeasure.records.tree import TokenTree
 
 Detokenise = Callable[[Sequence[int]], str]
 
@@ -28,7 +30,9 @@ def how_to_read() -> RenderableType:
         "The target reads a whole draft in one pass. The draft is kept up to the first token that "
         "is rejected; what stands behind that one is thrown away, right or wrong, for it was "
         "drafted after a token that is not there. Then the target adds one token of its own: in "
-        "the place of the rejected one (recovered), or after a whole draft (bonus)."
+        "the place of the rejected one (recovered), or after a whole draft (bonus). Of a tree of "
+        "drafts one path from its root is kept, and where no sibling is right the target adds its "
+        "own."
     )
     marks = Text.assemble(
         ("kept", KEPT),
@@ -57,8 +61,16 @@ def answer_text(blocks: Sequence[BlockRecord], detokenise: Detokenise) -> Text:
     return text
 
 
-def spelt_passes(trial: TrialRecord, detokenise: Detokenise) -> Table:
-    """A row a pass, every token on its own; the trial kept its ids."""
+def spelt_passes(
+    trial: TrialRecord, detokenise: Detokenise, tree: TokenTree | None = None
+) -> Table:
+    """A row a pass, every token on its own; the trial kept its ids.
+
+    Args:
+        trial: of an arm.
+        detokenise: turns ids into text.
+        tree: that the arm drafts; without it the siblings that were rejected are not told apart.
+    """
     probs = trial.checks.token_probs if trial.checks else None
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("Pass", justify="right", no_wrap=True)
@@ -76,9 +88,11 @@ def spelt_passes(trial: TrialRecord, detokenise: Detokenise) -> Table:
         row = [
             Text(str(index)),
             Text(_share(block)),
-            _spelt_draft(block, before, detokenise),
+            _spelt_draft(block, before, detokenise)
+            if block.draft_depth is None
+            else _spelt_tree(block, before, detokenise, tree),
             Text(" ".join(_spell_each(kept, own, detokenise)), TARGET),
-            Text(_fate(block, is_first=index == 0)),
+            Text(_fate(block, tree, is_first=index == 0)),
         ]
         if probs is not None:
             row.append(Text(_chances_of_rejected(probs, index)))
@@ -88,7 +102,7 @@ def spelt_passes(trial: TrialRecord, detokenise: Detokenise) -> Table:
 
 
 def counted_passes(blocks: Sequence[BlockRecord]) -> Table:
-    """A row a pass, in counts and times; needs no ids."""
+    """A row a pass, in counts and times; needs no ids. Of trees drafts are nodes."""
     table = Table(box=box.SIMPLE, pad_edge=False)
     names = ("Pass", "Context", "Drafted", "Kept", "Thrown away", "Emitted", "Draft", "Verify")
     for name in names:
@@ -104,7 +118,7 @@ def counted_passes(blocks: Sequence[BlockRecord]) -> Table:
             str(block.num_emitted_tokens),
             duration(block.draft_s),
             duration(block.verify_s),
-            _fate(block, is_first=index == 0),
+            _fate(block, None, is_first=index == 0),
         )
     return table
 
@@ -122,12 +136,16 @@ def sums(blocks: Sequence[BlockRecord]) -> list[str]:
 
 
 def is_rejection(block: BlockRecord) -> bool:
-    """Whether the target turned a draft down, rather than keep all or end the answer."""
-    return not block.truncated and block.num_accepted_tokens < block.num_draft_tokens
+    """Whether the target turned a chain's draft down, rather than keep all or end the answer."""
+    return (
+        block.draft_depth is None
+        and not block.truncated
+        and block.num_accepted_tokens < block.num_draft_tokens
+    )
 
 
 def num_thrown_away(block: BlockRecord) -> int:
-    """Drafts behind the rejected one, or behind the end of the answer.
+    """Drafts behind the rejected one, or behind the end of the answer; a tree's off the kept path.
 
     >>> cut = BlockRecord(num_draft_tokens=4, num_accepted_tokens=1, num_emitted_tokens=2,
     ...     context_length=9, draft_s=0.0, verify_s=0.0)
@@ -160,7 +178,14 @@ def _sum_of_tokens(blocks: Sequence[BlockRecord]) -> str:
 
 
 def _sum_of_drafts(drafted: Sequence[BlockRecord]) -> str:
-    """Formula: drafts = kept + rejected + thrown away."""
+    """Formula: drafts = kept + rejected + thrown away; of trees, nodes = kept + off the path."""
+    depth = max(block.draft_depth or 0 for block in drafted)
+    if depth:
+        return (
+            f"{count(sum(block.num_draft_tokens for block in drafted), 'draft')}, nodes of trees "
+            f"up to {depth} deep = {_num_kept(drafted)} kept + "
+            f"{sum(map(num_thrown_away, drafted))} off the kept paths."
+        )
     return (
         f"{count(sum(block.num_draft_tokens for block in drafted), 'draft')} = "
         f"{_num_kept(drafted)} kept + {sum(map(is_rejection, drafted))} rejected + "
@@ -189,6 +214,23 @@ def _spelt_draft(block: BlockRecord, before: tuple[int, ...], detokenise: Detoke
     return Text(" ").join(Text(text, style) for text, style in parts if text)
 
 
+def _spelt_tree(
+    block: BlockRecord, before: tuple[int, ...], detokenise: Detokenise, tree: TokenTree | None
+) -> Text:
+    """The kept path, the siblings that were rejected behind it, and the size of the whole tree."""
+    path = (block.emitted_ids or ())[: block.num_accepted_tokens]
+    siblings = turned_down(block, tree) or ()
+    behind = before + path
+    rejected = [word for one in siblings for word in _spell_each(behind, (one,), detokenise)]
+    size = f"of {count(block.num_draft_tokens, 'node')}, depth {block.draft_depth}"
+    parts = [
+        (" ".join(_spell_each(before, path, detokenise)), KEPT),
+        *((f"✗{word}", REJECTED) for word in rejected),
+        (f"({size})", THROWN_AWAY.removesuffix(" strike")),
+    ]
+    return Text(" ").join(Text(text, style) for text, style in parts if text)
+
+
 def _spell_each(
     before: tuple[int, ...], ids: Sequence[int], detokenise: Detokenise
 ) -> Iterator[str]:
@@ -209,19 +251,25 @@ def _continuation(before: tuple[int, ...], ids: tuple[int, ...], detokenise: Det
 
 
 def _share(block: BlockRecord) -> str:
+    """Kept of what could have been kept."""
     if not block.num_draft_tokens:
         return NOT_APPLICABLE
-    return f"{block.num_accepted_tokens}/{block.num_draft_tokens}"
+    return f"{block.num_accepted_tokens}/{block.most_accepted}"
 
 
-def _fate(block: BlockRecord, *, is_first: bool) -> str:
+def _fate(block: BlockRecord, tree: TokenTree | None, *, is_first: bool) -> str:
     if is_first:
         return "prefill"
     if block.truncated:
         return "end of the answer"
     if not block.num_draft_tokens:
         return "nothing drafted"
-    return "recovered" if is_rejection(block) else "bonus"
+    if block.draft_depth is None:
+        return "recovered" if is_rejection(block) else "bonus"
+    siblings = turned_down(block, tree)
+    if siblings is None:
+        return "recovered, or bonus"  # whether the kept path ended in a leaf is not known
+    return "recovered" if siblings else "bonus"
 
 
 def _chances_of_rejected(probs: TokenProbs, index: int) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from specmeasure.cli import options as opt
+from specmeasure.cli.heads_app import heads
 from specmeasure.errors import RunInterrupted, SpecmeasureError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -23,6 +24,8 @@ app = typer.Typer(
     epilog="Exit codes: 0 done (or GO with --check), 10 NO_GO, 20 INCONCLUSIVE, 1 failed, "
     "2 usage, 130 interrupted.",
 )
+
+app.add_typer(heads, name="heads")
 
 
 def _show_version(asked: bool) -> None:

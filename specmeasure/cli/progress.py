@@ -20,6 +20,7 @@ from specmeasure.errors import RunInterrupted
 from specmeasure.records.running import RunningArm
 
 SECONDS_BETWEEN_FRAMES = 0.2
+_COMMANDS = {"replay.json": "replay", "training.json": "heads train", "manifest.json": "run"}
 
 
 @contextmanager
@@ -125,7 +126,8 @@ def _way_on(folder: Path | None) -> str:
     """How to finish what was begun in a folder."""
     if folder is None:
         return ""
-    command = "replay" if (folder / "replay.json").exists() else "run"
-    if command == "run" and not (folder / "manifest.json").exists():
+    begun = (command for name, command in _COMMANDS.items() if (folder / name).exists())
+    command = next(begun, None)
+    if command is None:
         return ""
     return f" What was recorded is kept; go on with: specmeasure {command} --resume {folder}"

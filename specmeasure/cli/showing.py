@@ -31,5 +31,6 @@ def show(folder: Path, *, prompt_id: str | None, arm: str | None) -> None:
         return
     detokenise = api.detokeniser(trace)
     console.print(how_to_read())
+    trees = {one.name: one.tree for one in trace.manifest.plan.arms}
     for trial in chosen:
-        console.print(trial_text(trial, detokenise))
+        console.print(trial_text(trial, detokenise, trees.get(trial.key.arm)))

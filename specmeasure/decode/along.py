@@ -7,11 +7,16 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from specmeasure.decode.batch import read_chunks
+from specmeasure.decode.batch import Inside, read_chunks
 from specmeasure.decode.cache import CachedCausalLM
+from specmeasure.decode.head_board import Heads
+from specmeasure.decode.judged import Judged
+from specmeasure.decode.shared_exit import SharedExit
 from specmeasure.decode.teacher import LOGIT_BYTES, Finished
+from specmeasure.records.drafted import drafted_tree, kept_nodes
 from specmeasure.records.plan import DraftSampling, Sampling
 from specmeasure.records.trace import BlockRecord
+from specmeasure.records.tree import TokenTree
 
 COARSE_BELOW = 0.5  # temperature, in half precision
 
@@ -21,15 +26,27 @@ class Origin:
     """How an answer came to be."""
 
     blocks: Sequence[BlockRecord]  # with draft ids
-    draft_model: CachedCausalLM | None = None  # None: a lookup, or the baseline
+    draft_model: CachedCausalLM | None = None  # None: a lookup, heads, or the baseline
+    heads: Heads | None = None  # on the target, of an arm that drafts with them
+    shared_exit: SharedExit | None = None  # the target, of an arm that drafts with its first layers
     draft_sampling: DraftSampling = DraftSampling.PROBABILISTIC
+    tree: TokenTree | None = None  # that the arm drafts; None: chains
     same_shapes: bool = False  # read the target in the passes that the loop made
+    law_is_known: bool = True  # False: drawn by a law that reading the answer does not tell
 
     @property
     def sampled_model(self) -> CachedCausalLM | None:
         """The model whose law the drafts were drawn from; None: each draft is a point mass."""
-        is_sampled = self.draft_sampling is DraftSampling.PROBABILISTIC
-        return self.draft_model if is_sampled else None
+        return self.draft_model if self._is_sampled else None
+
+    @property
+    def sampled_heads(self) -> Heads | None:
+        """The heads whose law the drafts were drawn from; None: likewise."""
+        return self.heads if self._is_sampled else None
+
+    @property
+    def _is_sampled(self) -> bool:
+        return self.draft_sampling is DraftSampling.PROBABILISTIC
 
 
 def wants_same_shapes(
@@ -54,89 +71,105 @@ class Stretch:
     draft_logits: Tensor | None  # [C, V] float32, on the target's device; None without a model
 
 
+class HeadsAlong:
+    """What heads on the target said of every place, while its states come in.
+
+    A block that starts at place s is drafted from the state that the token at s − 1 was picked by;
+    its place s + h is head h's.
+    """
+
+    def __init__(self, heads: Heads, judged: Sequence[Judged], device: torch.device) -> None:
+        self._heads = heads
+        self._rows = torch.tensor([max(0, one.block_start - 1) for one in judged], device=device)
+        last = heads.num_heads - 1  # no head drafts behind it, nor do others say anything there
+        self._head = torch.tensor([min(last, one.num_before) for one in judged], device=device)
+        self._states: list[Tensor] = []  # each [C, D]
+
+    def logits(self, states: Tensor, start: int) -> Tensor:
+        """[C, V] of the places from ``start`` on, given their states [C, D]."""
+        self._states.append(states)
+        places = slice(start, start + len(states))
+        drafted_from = torch.cat(self._states)[self._rows[places]]
+        found = self._heads.read(drafted_from)  # [H, C, V]
+        return found[self._head[places], torch.arange(len(states), device=found.device)]
+
+
 def read_along(
     target: CachedCausalLM,
-    draft_model: CachedCausalLM | None,
+    draft: CachedCausalLM | HeadsAlong | None,
     answer: Finished,
     *,
-    as_decoded: Sequence[BlockRecord] | None = None,
+    as_decoded: Origin | None = None,
 ) -> Iterator[Stretch]:
-    """At most ``LOGIT_BYTES`` of a model's logits exist at once.
+    """At most ``LOGIT_BYTES`` of a model's logits exist at once, of heads those of each.
 
     The models' own caches are emptied first: those of these passes take their room.
 
     Args:
         target: read in one pass, unless told otherwise.
-        draft_model: read in one pass.
+        draft: a model is read in one pass; heads have the states of one of the target's.
         answer: what is read.
         as_decoded: the blocks whose passes the target makes again, in the same shapes.
     """
-    drafting = [] if draft_model is None else [draft_model]
-    for model in (target, *drafting):
+    heads = draft if isinstance(draft, HeadsAlong) else None
+    models = [target] if as_decoded is None or heads else []
+    models += [draft] if isinstance(draft, CachedCausalLM) else []
+    for model in (target, *models):
         model.reset(rolls_back=False)
     again = None if as_decoded is None else _decode_again(target, answer, as_decoded)
     ids = torch.tensor([[*answer.context_ids, *answer.token_ids]], device=target.device)
     first = len(answer.context_ids) - 1
     rows_per_chunk = max(1, LOGIT_BYTES // (4 * target.vocab_size))
     for chunk in read_chunks(
-        drafting if again else [target, *drafting],
+        models,
         ids[:, :-1],  # nothing follows the last token
         first=first,
         rows_per_chunk=rows_per_chunk,
+        inside=lambda _: Inside.HEAD_INPUT if heads else Inside.NOTHING,
     ):
-        logits = [read.logits[0].float() for read in chunk.reads]
-        if again:
-            logits.insert(0, torch.stack(list(islice(again, rows_per_chunk))))
-        of_target, *drafted = logits
+        start, reads = chunk.start - first, chunk.reads
+        drafted: Tensor | None = None
+        if heads and (states := reads[0].head_input) is not None:
+            drafted = heads.logits(states[0], start).float()
+        elif draft:
+            drafted = reads[-1].logits[0].float()
+        of_target = (
+            torch.stack(list(islice(again, rows_per_chunk)))
+            if again
+            else reads[0].logits[0].float()
+        )
         yield Stretch(
-            start=chunk.start - first,
+            start=start,
             target_logits=of_target,
-            draft_logits=drafted[0].to(of_target.device) if drafted else None,
+            draft_logits=None if drafted is None else drafted.to(of_target.device),
         )
 
 
-def _decode_again(
-    target: CachedCausalLM, answer: Finished, blocks: Sequence[BlockRecord]
-) -> Iterator[Tensor]:
+def _decode_again(target: CachedCausalLM, answer: Finished, origin: Origin) -> Iterator[Tensor]:
     """The logits [V] that each token was picked by, float32, bit for bit where kernels are."""
-    target.reset(rolls_back=any(block.num_draft_tokens for block in blocks))
+    target.reset(rolls_back=any(block.num_draft_tokens for block in origin.blocks))
     yield target.prefill(answer.context_ids)[0].float()
     place = 1
-    for block in blocks[1:]:
+    for block in origin.blocks[1:]:
         ids = [answer.token_ids[place - 1], *(block.draft_ids or ())]
-        rows = target.forward(torch.tensor(ids, device=target.device)).float()
-        yield from rows[: block.num_emitted_tokens]
-        target.rollback(block.num_draft_tokens - block.num_accepted_tokens)
+        rows = torch.tensor(ids, device=target.device)
+        drafted = drafted_tree(block, origin.tree)
+        if drafted is None:
+            logits = _read_chain(target, origin.shared_exit, rows)
+            yield from logits.float()[: block.num_emitted_tokens]
+            target.rollback(block.num_draft_tokens - block.num_accepted_tokens)
+        else:
+            path = (0, *(1 + node for node in kept_nodes(block, drafted)))
+            logits = target.forward_tree(rows, (-1, *(1 + node for node in drafted.parents)))
+            yield from logits[list(path)].float()[: block.num_emitted_tokens]
+            target.keep_path(path)
         place += block.num_emitted_tokens
 
 
-def judged_drafts(blocks: Sequence[BlockRecord]) -> list[int | None]:
-    """By emitted token: the draft that the target judged for its place; None where none was.
-
-    The prefill's token and bonus tokens had no draft. A recovered token stands where one was
-    rejected. Whether a place is judged is settled before its token is drawn.
-
-    Raises:
-        ValueError: the blocks do not hold their draft ids.
-    """
-    found: list[int | None] = []
-    for block in blocks:
-        drafts = block.draft_ids
-        if drafts is None:
-            raise ValueError("the blocks hold no draft ids")
-        found += [
-            drafts[place] if place < block.num_draft_tokens else None
-            for place in range(block.num_emitted_tokens)
-        ]
-    return found
-
-
-def first_rejected(blocks: Sequence[BlockRecord]) -> list[int | None]:
-    """By block: the place in the answer where a draft was rejected; None where all were kept."""
-    found: list[int | None] = []
-    start = 0
-    for block in blocks:
-        rejected = not block.truncated and block.num_accepted_tokens < block.num_draft_tokens
-        found.append(start + block.num_accepted_tokens if rejected else None)
-        start += block.num_emitted_tokens
-    return found
+def _read_chain(target: CachedCausalLM, shared: SharedExit | None, rows: Tensor) -> Tensor:
+    """A target pass over a chain, whose first layers read it while drafting if they did."""
+    if shared is None:
+        return target.forward(rows)
+    for row in rows[:-1]:
+        shared.draft(row[None])
+    return shared.forward(rows)

@@ -6,7 +6,9 @@ the right, where causal attention never sees the padding. Logits exist for one c
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Flag, auto
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from transformers.cache_utils import DynamicLayer
 
 from specmeasure.decode.cache import CachedCausalLM
 from specmeasure.decode.stopping import Stopping
-from specmeasure.errors import BrokenLogits
+from specmeasure.errors import BrokenLogits, UnsupportedModel
 from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import FinishReason
 from specmeasure.speculate.sampling import NOT_A_TOKEN, draw, greedy_tokens, sampling_probs
@@ -245,12 +247,21 @@ def _padded(one: Tensor, length: int, dim: int) -> Tensor:
     return functional.pad(one, (0, 0, missing, 0) if dim == -2 else (missing, 0))
 
 
+class Inside(Flag):
+    """What of a pass is wanted beside its logits."""
+
+    NOTHING = 0
+    LAYERS = auto()  # the hidden states of all layers
+    HEAD_INPUT = auto()  # what goes into the output head
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
     """What one pass over a chunk gave."""
 
     logits: Tensor  # [B, C, V]
     hidden_states: tuple[Tensor, ...] = ()  # [B, C, D], by layer; empty unless asked for
+    head_input: Tensor | None = None  # [B, C, D]; None unless asked for
 
 
 def forward_batch(
@@ -259,24 +270,50 @@ def forward_batch(
     cache: DynamicCache,
     *,
     num_kept: int | None = None,  # logits of the last rows alone, where the model can leave others
-    with_hidden_states: bool = False,
+    inside: Inside = Inside.NOTHING,
     **padding: Tensor,
 ) -> Read:
-    """One pass of all sequences; arguments that a model does not know are left out."""
+    """One pass of all sequences; arguments that a model does not know are left out.
+
+    Raises:
+        UnsupportedModel: what goes into the output head is wanted, and the model does not call it.
+    """
     known: dict[str, Any] = {name: one for name, one in padding.items() if name in model.arguments}
     if num_kept is not None and "logits_to_keep" in model.arguments:
         known["logits_to_keep"] = num_kept
-    output = model.model(
-        input_ids=ids,
-        past_key_values=cache,
-        use_cache=True,
-        output_hidden_states=with_hidden_states,
-        **known,
-    )
+    with _head_inputs(model, inside) as caught:
+        output = model.model(
+            input_ids=ids,
+            past_key_values=cache,
+            use_cache=True,
+            output_hidden_states=Inside.LAYERS in inside,
+            **known,
+        )
+    if Inside.HEAD_INPUT in inside and not caught:
+        raise UnsupportedModel(
+            f"heads on the target: model type {model.model.config.model_type!r} does not call its "
+            "output head as a module, so that what goes into it is not seen. Leave the heads out."
+        )
     return Read(
         logits=output.logits[..., : model.vocab_size],
-        hidden_states=tuple(output.hidden_states) if with_hidden_states else (),
+        hidden_states=tuple(output.hidden_states) if Inside.LAYERS in inside else (),
+        head_input=caught[-1] if Inside.HEAD_INPUT in inside else None,
     )
+
+
+@contextmanager
+def _head_inputs(model: CachedCausalLM, inside: Inside) -> Iterator[list[Tensor]]:
+    """What goes into the model's output head in the meantime; nothing unless it is wanted."""
+    caught: list[Tensor] = []
+    head = model.model.get_output_embeddings()
+    if head is None or Inside.HEAD_INPUT not in inside:
+        yield caught
+        return
+    handle = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    try:
+        yield caught
+    finally:
+        handle.remove()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,7 +330,7 @@ def read_chunks(
     *,
     first: int,  # the first place whose logits are wanted
     rows_per_chunk: int,
-    with_hidden_states: Callable[[int], bool] = lambda _: False,  # by the model's place
+    inside: Callable[[int], Inside] = lambda _: Inside.NOTHING,  # by the model's place
 ) -> Iterator[Chunk]:
     """Read the same sequences with several models side by side, chunk by chunk, to the end."""
     caches = [DynamicCache(config=model.model.config) for model in models]
@@ -307,7 +344,7 @@ def read_chunks(
         yield Chunk(
             start=start,
             reads=tuple(
-                forward_batch(model, ids, cache, with_hidden_states=with_hidden_states(place))
+                forward_batch(model, ids, cache, inside=inside(place))
                 for place, (model, cache) in enumerate(zip(models, caches, strict=True))
             ),
         )

@@ -20,9 +20,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from specmeasure.errors import UnsupportedModel
+from specmeasure.speculate.tree import lineage, path_to
+
+_TAKE_ANY_MASK = ("eager", "sdpa")  # of transformers' attention implementations
 
 
 class Rollback(StrEnum):
@@ -77,6 +81,11 @@ class CachedCausalLM:
     def device(self) -> torch.device:
         """Where ids go and logits come from."""
         return torch.device(self.model.device)
+
+    @property
+    def cache(self) -> Cache:
+        """Keys and values of what is remembered now; another object after every reset."""
+        return self._cache
 
     @property
     def cache_bytes(self) -> int:
@@ -136,25 +145,30 @@ class CachedCausalLM:
             )
         shape = _tree_shape(tuple(parents), self.model.dtype, self.device)
         num_read = self._cache.get_seq_length()
-        before = shape.mask.new_zeros(len(ids), num_read)
         return self._read(
             ids,
-            attention_mask=torch.cat([before, shape.mask], dim=-1)[None, None],
+            attention_mask=functional.pad(shape.mask, (num_read, 0))[None, None],  # all see these
             position_ids=(num_read + shape.depths)[None],
         )
 
     def keep_path(self, rows: Sequence[int]) -> None:
         """Remember these rows of the tree that was read, forget the others."""
+        num_dropped = self._num_last - len(rows)
+        first_place = self._cache.get_seq_length() - self._num_last
+        num_staying = sum(1 for place, row in enumerate(rows) if row == place)  # rows only rise
+        if num_staying < len(rows):
+            moving = torch.tensor(rows[num_staying:], device=self.device)
+            self._move(first_place + moving, first_place + num_staying)
+        self._cache.crop(-num_dropped)
         self._last_kept = rows[-1]
-        num_read = self._cache.get_seq_length()
-        places = torch.tensor(rows, device=self.device)
-        num_before = num_read - self._num_last
+
+    def _move(self, places: Tensor, start: int) -> None:
+        """Put the keys and values of these places where ``start`` and the places behind it are."""
         for layer in self._cache.layers:
-            for name in ("keys", "values"):  # each [1, heads, S, D]
-                whole = getattr(layer, name)
-                kept = whole.index_select(-2, num_before + places.to(whole.device))
-                whole[..., num_before : num_before + len(rows), :] = kept
-                setattr(layer, name, whole[..., : num_before + len(rows), :])
+            if layer.is_initialized:  # one that borrows from another layer never is
+                for whole in (layer.keys, layer.values):  # each [1, heads, S, D]
+                    moved = whole.index_select(-2, places.to(whole.device))  # a copy
+                    whole[..., start : start + len(places), :] = moved
 
     def _remember_states(self, _: object, inputs: tuple[Tensor, ...]) -> None:
         self._states = inputs[0][0]
@@ -227,20 +241,80 @@ def check_rollback(model: CachedCausalLM, name: str) -> None:
     found.append(model.forward(tensor(kept[2:]))[-1])
     model.rollback(0)
 
-    expected = []
-    for num_kept in (2, 3):
-        model.reset(rolls_back=False)
-        expected.append(model.prefill(prompt + kept[:num_kept])[-1])
-    difference = float((torch.stack(found) - torch.stack(expected)).abs().max())
-    spread = float(expected[-1].float().std())
-    tolerance = 1e-3 if model.model.dtype is torch.float32 else 0.1
-    if not difference <= tolerance * spread:  # also where NaN
+    expected = [_after(model, prompt + kept[:num_kept]) for num_kept in (2, 3)]
+    differs = _difference(torch.stack(found), torch.stack(expected), model)
+    if differs is not None:
         raise UnsupportedModel(
             f"{name}: after a rollback its cache ({model.rollback_kind}) differs from a fresh "
-            f"prefill by {difference:.3g} (logit spread {spread:.3g}). Speculation with this model "
-            f"would be measured wrongly, so it is refused; model type "
-            f"{model.model.config.model_type!r}."
+            f"prefill {differs}. Speculation with this model would be measured wrongly, so it is "
+            f"refused; model type {model.model.config.model_type!r}."
         )
+
+
+@torch.inference_mode()
+def check_tree(model: CachedCausalLM, name: str) -> None:
+    """Read a tree, keep one of its paths and read on; compare with readings of those paths alone.
+
+    The tolerance is that of ``check_rollback``.
+
+    Raises:
+        UnsupportedModel: the model reads no trees, or reads them otherwise than their paths.
+    """
+    _refuse_other_attention(model, name)
+    parents = (-1, 0, 0, 0, 1, 2, 2, 3, 6)
+    kept = (0, 2, 6, 8)  # none of them stands where it would in a chain, but for the first
+    ids = [(7 * place + 3) % model.vocab_size for place in range(8 + len(parents) + 2)]
+    prompt, nodes, then = ids[:8], ids[8 : 8 + len(parents)], ids[8 + len(parents) :]
+    paths = [path_to(node, parents) for node in range(len(parents))]
+
+    model.reset(rolls_back=True)
+    model.prefill(prompt)
+    found = model.forward_tree(torch.tensor(nodes, device=model.device), parents)
+    model.keep_path(kept)
+    read_on = model.forward(torch.tensor(then, device=model.device))
+
+    expected = [_after(model, [*prompt, *(nodes[node] for node in path)]) for path in paths]
+    going_on = [*prompt, *(nodes[node] for node in kept)]
+    expected += [_after(model, [*going_on, *then[: 1 + place]]) for place in range(len(then))]
+    misread = _difference(torch.cat([found, read_on]), torch.stack(expected), model)
+    if misread is not None:
+        raise UnsupportedModel(
+            f"{name}: it reads a tree of drafts otherwise than the tree's paths, {misread}. Trees "
+            "would be measured wrongly with this model, so they are refused; draft chains. Model "
+            f"type {model.model.config.model_type!r}."
+        )
+
+
+def _refuse_other_attention(model: CachedCausalLM, name: str) -> None:
+    """Raise UnsupportedModel where a mask or positions would be ignored, or refused in mid-run."""
+    attention = model.model.config._attn_implementation  # noqa: SLF001 - no public name
+    if attention not in _TAKE_ANY_MASK:
+        raise UnsupportedModel(
+            f"{name}: trees of drafts need attention that takes any mask, and {attention!r} does "
+            "not. Load it with --attn sdpa, or draft chains."
+        )
+    lacking = {"attention_mask", "position_ids"} - model.arguments
+    if lacking:
+        raise UnsupportedModel(
+            f"{name}: trees of drafts need a model that is told {' and '.join(sorted(lacking))}; "
+            f"model type {model.model.config.model_type!r} is not. Draft chains."
+        )
+
+
+def _after(model: CachedCausalLM, ids: Sequence[int]) -> Tensor:
+    """Logits [V] after a fresh prefill."""
+    model.reset(rolls_back=False)
+    return model.prefill(ids)[-1]
+
+
+def _difference(found: Tensor, expected: Tensor, model: CachedCausalLM) -> str | None:
+    """What to say of logits [N, V] that are further apart than rounding; None: they are not."""
+    difference = float((found - expected).abs().max())
+    spread = float(expected[-1].float().std())
+    tolerance = 1e-3 if model.model.dtype is torch.float32 else 0.1
+    if difference <= tolerance * spread:
+        return None
+    return f"by {difference:.3g} (logit spread {spread:.3g})"  # also where NaN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,13 +325,12 @@ class _TreeShape:
 
 @lru_cache(maxsize=64)
 def _tree_shape(parents: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> _TreeShape:
-    sees = torch.zeros(len(parents), len(parents), dtype=torch.bool)
-    for row, parent in enumerate(parents):
-        if parent >= 0:
-            sees[row] = sees[parent]
-        sees[row, row] = True
-    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
-    return _TreeShape(mask=mask.to(device), depths=(sees.sum(-1) - 1).to(device))
+    sees = lineage(parents, device)
+    mask = torch.zeros(sees.shape, dtype=dtype, device=device)
+    return _TreeShape(
+        mask=mask.masked_fill(~sees, torch.finfo(dtype).min),  # bool would mislead eager attention
+        depths=sees.sum(-1) - 1,
+    )
 
 
 def _tensors_of(layer: object) -> list[Tensor]:

@@ -1,8 +1,8 @@
 """The target's own first layers as a draft: same embeddings, same norm and head, no new weights.
 
-Elhoushi et al. 2024 (LayerSkip, arXiv:2404.16710). The layers keep a cache of their own here; what
-they computed is computed again in verification. On models that were not trained for it few drafts
-are accepted.
+Elhoushi et al. 2024 (LayerSkip, arXiv:2404.16710). As a model of their own the layers keep a cache
+of their own, and what they computed is computed again in verification; ``shared_exit`` is the way
+without that. On models that were not trained for it few drafts are accepted.
 """
 
 import copy
@@ -25,7 +25,8 @@ def first_layers(target: CachedCausalLM, num_layers: int) -> CachedCausalLM:
     Raises:
         UnsupportedModel: no such layer, or a model whose layers are not found.
     """
-    return CachedCausalLM(_cut(target.model, num_layers), vocab_size=target.vocab_size)
+    cut = cut_layers(target.model, first=0, end=num_layers)
+    return CachedCausalLM(cut, vocab_size=target.vocab_size)
 
 
 class ExitReader:
@@ -38,7 +39,7 @@ class ExitReader:
     def __init__(self, target: CachedCausalLM, num_layers: int) -> None:
         self._num_layers = num_layers
         self._vocab_size = target.vocab_size
-        self._head = _cut(target.model, 0)
+        self._head = cut_layers(target.model, first=0, end=0)
 
     def __call__(self, read: Read) -> Tensor:
         hidden = read.hidden_states[self._num_layers]
@@ -53,7 +54,8 @@ def exit_reader(target: CachedCausalLM, num_layers: int) -> ExitReader | None:
     Models that do something to embeddings on their way in, such as adding positions, do it again.
     """
     ids = torch.arange(1, NUM_TRIED + 1, device=target.device)[None]
-    expected = _cut(target.model, num_layers)(input_ids=ids, use_cache=False).logits
+    cut = cut_layers(target.model, first=0, end=num_layers)
+    expected = cut(input_ids=ids, use_cache=False).logits
     try:
         reader = ExitReader(target, num_layers)
         output = target.model(input_ids=ids, use_cache=False, output_hidden_states=True)
@@ -64,8 +66,14 @@ def exit_reader(target: CachedCausalLM, num_layers: int) -> ExitReader | None:
     return reader if difference <= TOLERANCE * expected.float().std() else None
 
 
-def _cut(model: Any, num_layers: int) -> Any:
-    """A shallow copy whose list of layers ends early; the original is left as it is."""
+def cut_layers(model: Any, *, first: int, end: int | None) -> Any:
+    """A shallow copy with the layers from ``first`` up to ``end``, None: all that are left.
+
+    Embeddings, norm and head stay; weights are shared, and the original is left as it is.
+
+    Raises:
+        UnsupportedModel: no such layer, or a model whose layers are not found.
+    """
     backbone = getattr(model, model.base_model_prefix, None)
     depth = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
     lists = [
@@ -78,24 +86,27 @@ def _cut(model: Any, num_layers: int) -> Any:
             f"early exit: the layers of model type {model.config.model_type!r} were not found. "
             "Leave --early-exit out."
         )
-    if not 0 <= num_layers < depth:
+    cut_at = first if end is None else end
+    if not 0 <= cut_at < depth:
         raise UnsupportedModel(
-            f"early exit after layer {num_layers}: the target has {depth} layers; name 1 to "
+            f"early exit after layer {cut_at}: the target has {depth} layers; name 1 to "
             f"{depth - 1}."
         )
+    layers = getattr(backbone, lists[0])[first:end]
     config = copy.deepcopy(model.config)
-    config.num_hidden_layers = num_layers
+    config.num_hidden_layers = len(layers)
     if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:num_layers]
-    cut, inner = _shallow(model, config), _shallow(backbone, config)
-    setattr(inner, lists[0], getattr(backbone, lists[0])[:num_layers])
+        config.layer_types = config.layer_types[first:end]
+    cut, inner = shallow(model), shallow(backbone)
+    cut.config = inner.config = config
+    setattr(inner, lists[0], layers)
     setattr(cut, model.base_model_prefix, inner)
     return cut
 
 
-def _shallow(module: Any, config: Any) -> Any:
+def shallow(module: Any) -> Any:
+    """A copy that shares weights and children, and whose hooks and children can be changed."""
     twin = copy.copy(module)
-    for name in ("_modules", "_parameters", "_buffers"):
-        twin.__dict__[name] = dict(module.__dict__[name])
-    twin.config = config
+    for name in ("_modules", "_parameters", "_buffers", "_forward_hooks"):
+        twin.__dict__[name] = type(module.__dict__[name])(module.__dict__[name])
     return twin

@@ -137,7 +137,7 @@ class Decoder:
 
 def _read(target: CachedModel, last: Tensor, proposal: Proposal) -> Tensor:
     """The target's logits [1 + N, V] after the last token and after every draft."""
-    rows = torch.cat([last, proposal.tokens])
+    rows = torch.cat([last, proposal.tokens.clamp_min(0)])  # the verifier tells of NaN
     if proposal.parents is None:
         return target.forward(rows)
     return target.forward_tree(rows, (-1, *(1 + parent for parent in proposal.parents)))

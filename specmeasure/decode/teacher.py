@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from specmeasure.decode.batch import PADDING, Chunk, Read, read_chunks
+from specmeasure.decode.batch import PADDING, Chunk, Inside, Read, read_chunks
 from specmeasure.decode.cache import CachedCausalLM
-from specmeasure.errors import BrokenLogits
+from specmeasure.decode.head_board import HeadBoard, Heads
+from specmeasure.decode.probs import probs_of
 from specmeasure.records.plan import DraftSampling, Sampling
-from specmeasure.records.replay import DraftScores, LookupScores
+from specmeasure.records.replay import DraftScores, HeadScores, LookupScores
 from specmeasure.speculate.proposal import Proposer
-from specmeasure.speculate.sampling import sampling_probs
 
 LOGIT_BYTES = 32 * 2**20  # of one model's float32 logits at once; working copies are a few times it
 
@@ -38,6 +38,7 @@ class Drafter:
     draft_sampling: DraftSampling
     model: CachedCausalLM | None = None
     read_target: Callable[[Read], Tensor] | None = None  # → logits [B, C, V]
+    heads: Heads | None = None  # on what goes into the target's output head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Scored:
     """One answer, scored."""
 
     target: TargetAlong
-    drafts: tuple[DraftScores, ...]  # by drafter
+    drafts: tuple[DraftScores | HeadScores, ...]  # by drafter
 
 
 @torch.inference_mode()
@@ -67,11 +68,13 @@ def score_batch(
 ) -> list[Scored]:
     """Score answers that were decoded with one sampling setting.
 
-    Memory: ``LOGIT_BYTES`` of logits for each model, a few working copies of them, and the caches
-    of these answers; a vocabulary of 150,000 is never held for a whole answer.
+    Memory: ``LOGIT_BYTES`` of logits for each model and for each drafter's heads together, a few
+    working copies of them, and the caches of these answers; a vocabulary of 150,000 is never held
+    for a whole answer.
 
     Raises:
         BrokenLogits: logits held NaN.
+        UnsupportedModel: heads are to be scored, and the target hides what its output head reads.
     """
     models = [target, *(one.model for one in drafters if one.model is not None)]
     longest = max(len(one.context_ids) + len(one.token_ids) for one in answers)
@@ -80,20 +83,29 @@ def score_batch(
         whole = torch.tensor([*one.context_ids, *one.token_ids])
         ids[row, : len(whole)] = whole
     ids = ids.to(target.device)
-    board = _Board(answers, len(drafters), longest, target.device)
+    board = _Board(answers, drafters, longest, target.device)
     rows_per_chunk = max(1, LOGIT_BYTES // (4 * target.vocab_size * len(answers)))
+    wanted = _inside(drafters)
     chunks = read_chunks(
         models,
         ids[:, :-1],  # nothing follows the last token
         first=min(len(one.context_ids) for one in answers) - 1,
         rows_per_chunk=rows_per_chunk,
-        with_hidden_states=lambda place: (
-            place == 0 and any(one.read_target is not None for one in drafters)
-        ),
+        inside=lambda place: Inside.NOTHING if place else wanted,
     )
     for chunk in chunks:
-        board.fill(chunk, drafters, ids, sampling)
-    return board.scores()
+        board.fill(chunk, ids, sampling)
+    return board.scores(sampling)
+
+
+def _inside(drafters: Sequence[Drafter]) -> Inside:
+    """What the target's pass is read for."""
+    wanted = Inside.NOTHING
+    if any(one.read_target is not None for one in drafters):
+        wanted |= Inside.LAYERS
+    if any(one.heads is not None for one in drafters):
+        wanted |= Inside.HEAD_INPUT
+    return wanted
 
 
 def score_lookup(proposer: Proposer, answer: Finished, *, most: int) -> LookupScores:
@@ -119,7 +131,11 @@ class _Board:
     """Numbers of all answers while chunks come in: [B, T] each, on the host."""
 
     def __init__(
-        self, answers: Sequence[Finished], num_drafters: int, longest: int, device: torch.device
+        self,
+        answers: Sequence[Finished],
+        drafters: Sequence[Drafter],
+        longest: int,
+        device: torch.device,
     ) -> None:
         self._lengths = [len(one.token_ids) for one in answers]
         first = torch.tensor([len(one.context_ids) for one in answers], device=device)
@@ -127,14 +143,15 @@ class _Board:
         self._lengths_on_device = torch.tensor(self._lengths, device=device)
         shape = (len(answers), max(self._lengths))
         self._target = {name: torch.zeros(shape) for name in TargetAlong.__dataclass_fields__}
-        self._drafts = [
-            {name: torch.zeros(shape) for name in DraftScores.__dataclass_fields__}
-            for _ in range(num_drafters)
+        token_ids = [one.token_ids for one in answers]
+        self._drafts: list[_DraftBoard | HeadBoard] = [
+            _DraftBoard(one, shape)
+            if one.heads is None
+            else HeadBoard(one.heads, token_ids, one.draft_sampling, device)
+            for one in drafters
         ]
 
-    def fill(
-        self, chunk: Chunk, drafters: Sequence[Drafter], ids: Tensor, sampling: Sampling
-    ) -> None:
+    def fill(self, chunk: Chunk, ids: Tensor, sampling: Sampling) -> None:
         num_rows = chunk.reads[0].logits.shape[1]
         predicted = slice(chunk.start + 1, chunk.start + 1 + num_rows)
         place = self._place[:, predicted]
@@ -145,40 +162,46 @@ class _Board:
         target_probs = probs_of(logits, sampling, "target")
         _put(self._target, at, _target_along(logits, target_probs, tokens))
         reads = iter(chunk.reads[1:])
-        for drafter, scores in zip(drafters, self._drafts, strict=True):
-            read = chunk.reads[0] if drafter.read_target else next(reads)
-            drafted = drafter.read_target(read) if drafter.read_target else read.logits
+        for board in self._drafts:
+            if isinstance(board, HeadBoard):
+                board.fill(chunk.reads[0], place, sampling, most_logits=LOGIT_BYTES // 4)
+                continue
+            reader = board.drafter.read_target
+            drafted = reader(chunk.reads[0]) if reader else next(reads).logits
             scored = _draft_along(
                 drafted[inside].to(logits.device).float(),
                 target_probs,
                 tokens,
                 sampling,
-                drafter.draft_sampling,
+                board.drafter.draft_sampling,
             )
-            _put(scores, at, scored)
+            _put(board.values, at, scored)
 
-    def scores(self) -> list[Scored]:
+    def scores(self, sampling: Sampling) -> list[Scored]:
+        along = [
+            TargetAlong(**{name: whole[row, :length] for name, whole in self._target.items()})
+            for row, length in enumerate(self._lengths)
+        ]
         return [
             Scored(
-                target=TargetAlong(
-                    **{name: whole[row, :length] for name, whole in self._target.items()}
+                target=target,
+                drafts=tuple(
+                    board.scores(row, target.log_prob.exp(), sampling)
+                    if isinstance(board, HeadBoard)
+                    else _as_scores(board.values, row, self._lengths[row])
+                    for board in self._drafts
                 ),
-                drafts=tuple(_as_scores(draft, row, length) for draft in self._drafts),
             )
-            for row, length in enumerate(self._lengths)
+            for row, target in enumerate(along)
         ]
 
 
-def probs_of(logits: Tensor, sampling: Sampling, name: str) -> Tensor:
-    """What is sampled from; of a greedy answer, the softmax of the logits. [N, V] float32.
+class _DraftBoard:
+    """One drafter's numbers, [B, T] each."""
 
-    Raises:
-        BrokenLogits: they hold NaN; ``name`` says whose they are.
-    """
-    probs = logits.softmax(-1) if sampling.is_greedy else sampling_probs(logits, sampling)
-    if probs.sum(-1).isnan().any():
-        raise BrokenLogits(f"the {name}'s logits hold NaN. Try --dtype float32.")
-    return probs
+    def __init__(self, drafter: Drafter, shape: tuple[int, int]) -> None:
+        self.drafter = drafter
+        self.values = {name: torch.zeros(shape) for name in DraftScores.__dataclass_fields__}
 
 
 def _target_along(logits: Tensor, probs: Tensor, tokens: Tensor) -> dict[str, Tensor]:

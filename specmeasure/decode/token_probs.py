@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
-from specmeasure.decode.along import Origin, first_rejected, read_along
+from specmeasure.decode.along import Origin, read_along
 from specmeasure.decode.cache import CachedCausalLM
-from specmeasure.decode.teacher import Finished, probs_of
+from specmeasure.decode.judged import first_rejected, judged_drafts
+from specmeasure.decode.probs import probs_of
+from specmeasure.decode.teacher import Finished
 from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import TokenProbs
 
@@ -21,18 +23,16 @@ def token_probs(
     """At the answer's own sampling settings; of a greedy one at temperature 1.
 
     A model that drafts greedily has its chances, too: those of the drafts that it did not pick tell
-    how near they were.
+    how near they were. Of siblings that were all rejected the one that was tried first counts.
 
     Raises:
         BrokenLogits: logits held NaN.
     """
     has_drafts = any(block.num_draft_tokens for block in origin.blocks)
     blocks = origin.blocks if has_drafts else ()
-    rejected = {  # place in the answer → the draft that was not kept there
-        place: block.draft_ids[block.num_accepted_tokens]
-        for place, block in zip(first_rejected(blocks), blocks, strict=True)
-        if place is not None and block.draft_ids is not None
-    }
+    judged = judged_drafts(blocks, origin.tree)
+    turned_down = first_rejected(blocks, judged)
+    rejected = {place: judged[place].drafts[0] for place in turned_down if place is not None}
     own = torch.tensor(answer.token_ids, device=target.device)
     other = own.clone()
     if rejected:
@@ -49,7 +49,6 @@ def token_probs(
             of_draft.append(draft_probs.gather(1, pair).cpu())
     target_own, target_other = torch.cat(of_target).T.tolist()
     draft_own, draft_other = torch.cat(of_draft).T.tolist() if of_draft else (None, None)
-    turned_down = [place if place in rejected else None for place in first_rejected(blocks)]
     return TokenProbs(
         target=tuple(target_own),
         draft=None if draft_own is None else tuple(draft_own),

@@ -1,4 +1,4 @@
-"""The embedded target and drafts: small real models inside the package, named ``embedded:…``.
+"""The embedded target, its drafts and heads: small real models, named ``embedded:…``.
 
 Paths only; nothing here loads a model. ``demo/README.md`` says what they were trained on.
 """
@@ -9,6 +9,7 @@ PREFIX = "embedded:"
 TARGET = "embedded:target"
 DRAFT = "embedded:draft"
 DRAFT_LARGE = "embedded:draft-large"
+MEDUSA = "embedded:medusa"
 
 
 def embedded_folder(name: str) -> Path | None:

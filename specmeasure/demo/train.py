@@ -268,12 +268,21 @@ class Lesson:
     top_logits: Tensor  # [T, 16] float16
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where the target would be asked: before an assistant's turn, or inside a source file."""
+
+    kind: str
+    text: str  # without the BOS
+    ids: list[int]
+
+
 def contexts(
     tokenizer: PreTrainedTokenizerFast, kinds: dict[str, list[str]], num_rows: int, seed: int
-) -> list[list[int]]:
-    """Places where the target would be asked: before an assistant's turn, inside a source file."""
+) -> list[Context]:
+    """About ``num_rows`` contexts, as many of each kind."""
     rng = random.Random(seed)
-    found: list[list[int]] = []
+    found: list[Context] = []
     for kind, docs in sorted(kinds.items()):
         texts = []
         for doc in rng.choices(docs, k=num_rows // len(kinds)):
@@ -287,17 +296,29 @@ def contexts(
                 turns = [m.end() for m in re.finditer(r"<\|assistant\|>\n", doc)]
                 texts.append(doc[: rng.choice(turns)] if turns else doc)
         encoded = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
-        found += [[1, *one.ids] for one in encoded if 4 < len(one.ids) < 320]
+        found += [
+            Context(kind, text, [1, *one.ids])
+            for text, one in zip(texts, encoded, strict=True)
+            if 4 < len(one.ids) < 320
+        ]
     return found
 
 
+def write_prompts(asked: list[Context], path: Path) -> None:
+    """Contexts as completion prompts, each text once: what ``specmeasure heads train`` reads."""
+    kinds = {one.text: one.kind for one in asked}
+    rows = [{"prompt": text, "category": kind} for text, kind in kinds.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
 @torch.inference_mode()
-def lessons(target: LlamaForCausalLM, asked: list[list[int]]) -> list[Lesson]:
+def lessons(target: LlamaForCausalLM, asked: list[Context]) -> list[Lesson]:
     """Answer every context greedily, then read context and answer once more for the logits."""
-    asked = sorted(asked, key=len)
+    shortest_first = sorted((one.ids for one in asked), key=len)
     written: list[Lesson] = []
     for start in range(0, len(asked), 128):
-        part = asked[start : start + 128]
+        part = shortest_first[start : start + 128]
         width = max(map(len, part))
         padded = torch.tensor([[0] * (width - len(ids)) + ids for ids in part])
         mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in part])
@@ -417,6 +438,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start-from", type=Path)
     parser.add_argument("--only", choices=list(SHAPES), help="train one model alone")
+    parser.add_argument(
+        "--prompts-only",
+        action="store_true",
+        help="train nothing: write prompts.jsonl and held-out.jsonl, of documents that the models "
+        "were and were not trained on",
+    )
     parser.add_argument("--vocab", type=int, default=2048)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -453,6 +480,14 @@ def main() -> None:
         if start
         else train_tokenizer(every, options.vocab)
     )
+    if options.prompts_only:
+        for name, docs, num_rows, seed in (
+            ("prompts", training, options.own_rows, options.seed),
+            ("held-out", held_out, 400, options.seed + 1),
+        ):
+            asked = contexts(tokenizer, docs, num_rows, seed)
+            write_prompts(asked, options.out / f"{name}.jsonl")
+        return
     stream = token_stream(tokenizer, every)
     print(f"{len(every)} documents, {len(stream)} tokens", flush=True)
     checks = {kind: token_stream(tokenizer, docs) for kind, docs in held_out.items()}

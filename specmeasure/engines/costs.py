@@ -15,6 +15,7 @@ from torch import Tensor
 
 from specmeasure.decode.loop import Decoded, Decoder
 from specmeasure.decode.stopping import Cut
+from specmeasure.engines.proposing import Drafting
 from specmeasure.records.costs import CostRound, CostTable, DraftCosts
 from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import BlockRecord, FinishReason
@@ -88,26 +89,46 @@ class CostMeter:
             ),
         )
 
-    def drafts(self, proposer: Proposer, target: TargetCosts) -> tuple[DraftCosts, ...]:
-        """One candidate's drafting and overhead by round, at the speed of the target's rounds."""
-        return tuple(
-            DraftCosts(
-                draft_s=tuple(
-                    tuple(block.draft_s * step / timed.plain_s for block in timed.blocks)
-                    for step, timed in zip(target.plain_s, one, strict=True)
-                ),
-                overhead_s=tuple(
-                    timed.overhead_s * step / timed.plain_s
-                    for step, timed in zip(target.plain_s, one, strict=True)
-                ),
+    def drafts(self, drafting: Drafting, target: TargetCosts) -> tuple[DraftCosts, ...]:
+        """One candidate's part of a block by round, at the speed of the target's rounds.
+
+        A candidate whose target verifies otherwise than for others, as after an early exit, is
+        timed at every block size, and what its verifications cost is part of it.
+        """
+        verifies_itself = drafting.target is not self.decoder.target
+        lengths = tuple(range(self.most + 1)) if verifies_itself else self.num_drafts
+        at = [lengths.index(number) for number in self.num_drafts]
+        meter = replace(self, decoder=replace(self.decoder, target=drafting.target))
+        found = []
+        for one in meter._rounds(drafting.proposer, lengths):  # noqa: SLF001 - of its own kind
+            speeds = [
+                (step / timed.plain_s, timed)
+                for step, timed in zip(target.plain_s, one, strict=True)
+            ]
+            verify_s = tuple(
+                tuple(block.verify_s * scale for block in timed.blocks) for scale, timed in speeds
             )
-            for one in self._rounds(proposer, self.num_drafts)
-        )
+            found.append(
+                DraftCosts(
+                    draft_s=tuple(
+                        tuple(timed.blocks[place].draft_s * scale for place in at)
+                        for scale, timed in speeds
+                    ),
+                    overhead_s=tuple(timed.overhead_s * scale for scale, timed in speeds),
+                    verify_s=verify_s if verifies_itself else None,
+                )
+            )
+        return tuple(found)
 
     def table(
-        self, machine: str, target: TargetCosts, drafts: Mapping[str, Sequence[DraftCosts]]
+        self,
+        machine: str,
+        target: TargetCosts,
+        drafts: Mapping[str, Sequence[DraftCosts]],
+        *,
+        num_nodes: tuple[int, ...] = (),
     ) -> CostTable:
-        """Everything that was timed, candidates by name."""
+        """Everything that was timed, candidates by name; trees at ``num_nodes``."""
         return CostTable(
             machine=machine,
             context_lengths=tuple(map(len, self.contexts)),
@@ -121,9 +142,10 @@ class CostMeter:
                 )
                 for place, verifications in enumerate(target.verify_s)
             ),
+            num_nodes=num_nodes,
         )
 
-    def _rounds(self, proposer: Proposer, lengths: Sequence[int]) -> list[list["_Timed"]]:
+    def _rounds(self, proposer: Proposer | None, lengths: Sequence[int]) -> list[list["_Timed"]]:
         """Sessions [round][context], after one that warms every shape up."""
         rng = random.Random(self.seed)
         self._session(proposer, self.contexts[0], lengths, rng)
@@ -133,7 +155,11 @@ class CostMeter:
         ]
 
     def _session(
-        self, proposer: Proposer, context: Sequence[int], lengths: Sequence[int], rng: random.Random
+        self,
+        proposer: Proposer | None,
+        context: Sequence[int],
+        lengths: Sequence[int],
+        rng: random.Random,
     ) -> "_Timed":
         """A block of every length, run in shuffled order between plain steps, back in theirs."""
         order = rng.sample(range(len(lengths)), len(lengths))

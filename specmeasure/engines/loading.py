@@ -4,10 +4,6 @@ Safetensors only, no remote code, explicit dtype; missing weights are an error, 
 initialisation. Sizes are known from the config before anything is read.
 """
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,13 +11,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from specmeasure.demo import embedded_folder
+from specmeasure.engines.foreign_drafts import refuse_foreign
+from specmeasure.engines.locating import digest_of, explained, location
 from specmeasure.errors import (
     ModelError,
-    ModelNotFound,
     OutOfMemory,
-    TokenizerMismatch,
-    UnsafeWeights,
     UnsupportedModel,
 )
 from specmeasure.records.plan import ModelOptions
@@ -29,17 +23,6 @@ from specmeasure.records.plan import ModelOptions
 transformers_logging.disable_progress_bar()  # the CLI owns the terminal
 transformers_logging.set_verbosity_error()
 GIB = 2**30
-HUB_CAUSES = {
-    "GatedRepoError": "the repository is gated: accept its licence on the hub and log in",
-    "RepositoryNotFoundError": "no such repository, or it is private and no token is set",
-    "RevisionNotFoundError": "the repository has no such revision",
-    "LocalEntryNotFoundError": (
-        "it is not in the local cache and the hub was not reached: download it first, or check the "
-        "network and HF_HUB_OFFLINE"
-    ),
-    "OfflineModeIsEnabled": "offline mode is on (HF_HUB_OFFLINE) and it is not in the local cache",
-    "HFValidationError": "there is no such folder, and it is not a valid hub id",
-}
 
 
 def pick_device(wish: str) -> torch.device:
@@ -64,7 +47,7 @@ def pick_device(wish: str) -> torch.device:
 
 def load_tokenizer(name: str, options: ModelOptions) -> Any:
     """The tokenizer of a model."""
-    with _explained(name, "tokenizer"):
+    with explained(name, "tokenizer"):
         return AutoTokenizer.from_pretrained(
             location(name), trust_remote_code=options.trust_remote_code
         )
@@ -72,7 +55,7 @@ def load_tokenizer(name: str, options: ModelOptions) -> Any:
 
 def load_config(name: str, options: ModelOptions) -> Any:
     """The configuration of a model, without its weights."""
-    with _explained(name, "draft"):
+    with explained(name, "draft"):
         return AutoConfig.from_pretrained(
             location(name), trust_remote_code=options.trust_remote_code
         )
@@ -85,7 +68,9 @@ def load_model(name: str, options: ModelOptions, *, device: torch.device, role: 
         ModelError: with what to do; see ``errors``.
     """
     dtype = _dtype(options.dtype, device)
-    with _explained(name, role):
+    if role == "draft":
+        refuse_foreign(name, role)
+    with explained(name, role):
         config = AutoConfig.from_pretrained(
             location(name), trust_remote_code=options.trust_remote_code
         )
@@ -117,24 +102,6 @@ def load_model(name: str, options: ModelOptions, *, device: torch.device, role: 
     return model.eval()
 
 
-def refuse_other_vocabulary(target_tokenizer: Any, draft_tokenizer: Any, draft: str) -> None:
-    """Raise TokenizerMismatch with the first differences unless token → id agrees throughout."""
-    ours, theirs = target_tokenizer.get_vocab(), draft_tokenizer.get_vocab()
-    if ours == theirs:
-        return
-    tokens = sorted(set(ours) | set(theirs), key=lambda token: (ours.get(token, 1 << 60), token))
-    differing = [token for token in tokens if ours.get(token) != theirs.get(token)]
-    shown = "; ".join(
-        f"{token!r}: target {ours.get(token, 'absent')}, draft {theirs.get(token, 'absent')}"
-        for token in differing[:3]
-    )
-    raise TokenizerMismatch(
-        f"draft {draft}: its tokenizer differs from the target's in {len(differing)} of "
-        f"{len(tokens)} tokens ({shown}). Draft ids would mean other text to the target; use a "
-        "draft trained with the target's tokenizer."
-    )
-
-
 def refuse_cut_head(name: str, num_rows: int, vocab_size: int) -> None:
     """Raise UnsupportedModel where a draft's head knows fewer tokens than the target."""
     if num_rows < vocab_size:
@@ -145,34 +112,8 @@ def refuse_cut_head(name: str, num_rows: int, vocab_size: int) -> None:
 
 
 def fingerprint(name: str, model: Any) -> str:
-    """The hub's commit, or a digest of config and weights (64 samples of each weight file)."""
-    commit = getattr(model.config, "_commit_hash", None)
-    if commit:
-        return str(commit)
-    folder, digest = Path(location(name)), hashlib.sha256()
-    for path in sorted(
-        [*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.bin")]
-    ):
-        size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as file:
-            for part in range(64):
-                file.seek(part * size // 64)
-                digest.update(file.read(min(65536, size // 64 + 1)))
-    return digest.hexdigest()
-
-
-def location(name: str) -> str:
-    """The folder of an embedded or local model, or the hub id as it is."""
-    embedded = embedded_folder(name)
-    if embedded is None:
-        return str(Path(name).expanduser()) if Path(name).expanduser().exists() else name
-    if not embedded.is_dir():
-        raise ModelNotFound(
-            f"{name}: no such embedded model. There are embedded:target, embedded:draft and "
-            "embedded:draft-large."
-        )
-    return str(embedded)
+    """The hub's commit, or a digest of config and weights."""
+    return str(getattr(model.config, "_commit_hash", None) or digest_of(location(name)))
 
 
 def _dtype(wish: str, device: torch.device) -> Any:
@@ -208,48 +149,3 @@ def _refuse_what_cannot_fit(
             f"{width} bytes each; {free / GIB:.1f} GiB are free on {device}. Use a smaller dtype, "
             "--device-map auto, or a smaller model."
         )
-
-
-@contextmanager
-def _explained(name: str, role: str) -> Iterator[None]:
-    """Turn what transformers raises into one message of ours."""
-    try:
-        yield
-    except ModelError:
-        raise
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"{role} {name}: {str(error).splitlines()[0]}") from error
-    except Exception as error:  # loaders of hubs, configs and weights share no base class
-        raise _explanation(name, role, error) from error
-
-
-def _explanation(name: str, role: str, error: Exception) -> ModelError:
-    for cause in _causes(error):
-        said = HUB_CAUSES.get(type(cause).__name__)
-        if said:
-            return ModelNotFound(f"{role} {name}: {said}.")
-    text = " ".join(str(error).split())
-    folder = Path(location(name))
-    if folder.is_dir() and not (folder / "config.json").exists():
-        return ModelNotFound(f"{role} {name}: the folder has no config.json; it is no model.")
-    if "model.safetensors" in text or "pytorch_model.bin" in text:
-        return UnsafeWeights(
-            f"{role} {name}: no safetensors weights were found. Pickled weights can run code when "
-            "read; convert them, or pass --allow-pickle if you trust their source."
-        )
-    if any(type(cause).__name__ == "SafetensorError" for cause in _causes(error)):
-        return ModelError(f"{role} {name}: damaged weights ({text}). Download it again.")
-    if "trust_remote_code" in text:
-        return UnsafeWeights(
-            f"{role} {name}: the model brings its own code. Pass --trust-remote-code if you trust "
-            "it."
-        )
-    kind = OutOfMemory if "allocate memory" in text else ModelError
-    return kind(f"{role} {name}: {text[:400]}")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__ or link.__context__

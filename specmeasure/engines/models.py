@@ -2,13 +2,18 @@
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import psutil
 import torch
 
-from specmeasure.decode.cache import CachedCausalLM, check_rollback
+from specmeasure.decode.cache import CachedCausalLM, check_rollback, check_tree
 from specmeasure.decode.early_exit import first_layers
+from specmeasure.decode.shared_exit import SharedExit, share_exit
+from specmeasure.engines.foreign_drafts import refuse_foreign
+from specmeasure.engines.head_files import HeadsCheckpoint
+from specmeasure.engines.heads import load_heads
 from specmeasure.engines.loading import (
     fingerprint,
     load_config,
@@ -16,11 +21,18 @@ from specmeasure.engines.loading import (
     load_tokenizer,
     pick_device,
     refuse_cut_head,
-    refuse_other_vocabulary,
 )
+from specmeasure.engines.past_outputs import load_past_answers, past_outputs_of
 from specmeasure.engines.threads import pick_num_threads
-from specmeasure.errors import UnsupportedModel
-from specmeasure.records.plan import Arm, ModelOptions, Plan
+from specmeasure.engines.vocabularies import (
+    ComparedVocabularies,
+    compare_vocabularies,
+    said_of_replays,
+)
+from specmeasure.errors import TokenizerMismatch, UnsupportedModel
+from specmeasure.proposers.medusa import MedusaHeads
+from specmeasure.proposers.past_answers import PastAnswers
+from specmeasure.records.plan import Arm, DraftSampling, ModelOptions, Plan, Sampling
 from specmeasure.records.trace import ModelFacts
 
 
@@ -34,12 +46,17 @@ class LoadedModels:
         self.tokenizer = tokenizer
         self.target = target
         self.drafts: dict[str, CachedCausalLM] = {}
+        self.heads: dict[str, MedusaHeads] = {}
+        self.pasts: dict[str, PastAnswers] = {}  # earlier answers, by their source
         self._options = options
         self._exits: dict[int, CachedCausalLM] = {}
+        self._shared: dict[int, SharedExit | None] = {}
+        self._reads_trees = False  # not tried yet
+        self.vocabularies: dict[str, ComparedVocabularies | None] = {name: None}
 
     @classmethod
     def load(cls, plan: Plan, *, most_threads: int) -> Self:
-        """Load the target; refuse drafts whose vocabulary is another before anything is large.
+        """Load the target; refuse drafts that share no tokens before anything is large.
 
         Args:
             plan: names models and options.
@@ -53,7 +70,17 @@ class LoadedModels:
         device = pick_device(options.device)
         tokenizer = load_tokenizer(plan.target, options)
         for draft in drafts_of(plan.arms):
-            refuse_other_vocabulary(tokenizer, load_tokenizer(draft, options), draft)
+            refuse_foreign(draft, "draft")
+        compared = {
+            draft: compare_vocabularies(tokenizer, load_tokenizer(draft, options), draft)
+            for draft in drafts_of(plan.arms)
+        }
+        for vocabularies in compared.values():
+            if vocabularies is not None:
+                vocabularies.refuse_strangers(plan.sampling)
+        for heads in heads_of(plan.arms):
+            HeadsCheckpoint.open(heads, options)
+        pasts = {one: load_past_answers(one, tokenizer) for one in past_outputs_of(plan.arms)}
         model = load_model(plan.target, options, device=device, role="target")
         vocab_size = min(max(tokenizer.get_vocab().values()) + 1, _width(model))
         target = CachedCausalLM(model, vocab_size=vocab_size)
@@ -61,7 +88,10 @@ class LoadedModels:
             check_rollback(target, plan.target)
         if options.num_threads is None and device.type == "cpu":
             pick_num_threads(target, most_threads)
-        return cls(plan.target, tokenizer, target, options)
+        loaded = cls(plan.target, tokenizer, target, options)
+        loaded.pasts = pasts
+        loaded.vocabularies |= compared
+        return loaded
 
     def context_limit(self, arms: Sequence[Arm]) -> int | None:
         """Most tokens that the target and all drafts hold; drafts are not loaded for that."""
@@ -78,15 +108,59 @@ class LoadedModels:
                 if name == self.name
                 else load_model(name, self._options, device=self.target.device, role="draft")
             )
-            refuse_cut_head(name, _width(model), self.target.vocab_size)
-            draft = CachedCausalLM(model, vocab_size=self.target.vocab_size)
+            other, width = self.other_vocabulary(name), _width(model)
+            if other is None:
+                refuse_cut_head(name, width, self.target.vocab_size)
+                width = self.target.vocab_size
+            draft = CachedCausalLM(model, vocab_size=width)
             check_rollback(draft, name)
             self.drafts[name] = draft
         return self.drafts[name]
 
+    def other_vocabulary(self, name: str | None) -> ComparedVocabularies | None:
+        """How a draft's tokens stand to the target's; None: they are the same, or none drafts."""
+        if name is None:
+            return None
+        if name not in self.vocabularies:
+            tokenizer = load_tokenizer(name, self._options)
+            self.vocabularies[name] = compare_vocabularies(self.tokenizer, tokenizer, name)
+        return self.vocabularies[name]
+
+    def vocabulary_warnings(self, plan: Plan) -> tuple[str, ...]:
+        """What a reader should know of drafts whose tokenizer is another."""
+        compared = [self.other_vocabulary(name) for name in drafts_of(plan.arms)]
+        return tuple(one.said(plan.sampling) for one in compared if one is not None)
+
+    def matching_warnings(self, plan: Plan) -> tuple[str, ...]:
+        """What a reader of a replay should know of them."""
+        compared = [self.other_vocabulary(name) for name in drafts_of(plan.arms)]
+        said = [said_of_replays(one, plan.sampling) for one in compared if one is not None]
+        return tuple(text for text in said if text is not None)
+
+    def refuse_chance(self, arm: Arm, sampling: Sampling) -> None:
+        """Raise TokenizerMismatch for an arm that draws from another vocabulary.
+
+        The chance that such a draft is kept depends on all earlier drafts of its block.
+        """
+        other = self.other_vocabulary(arm.draft)
+        is_drawn = arm.draft_sampling is DraftSampling.PROBABILISTIC and not sampling.is_greedy
+        if other is not None and is_drawn:
+            raise TokenizerMismatch(
+                f"draft {other.draft_name}: it has another tokenizer and draws its drafts "
+                f"({sampling}), which no replay can score. Measure it with specmeasure run, or "
+                "replay it greedily (--temperature 0)."
+            )
+
+    def draft_facts(self, name: str) -> ModelFacts:
+        """What was loaded as a draft, and how its tokens become the target's."""
+        other = self.other_vocabulary(name)
+        facts = model_facts(name, self.add_draft(name))
+        return facts if other is None else replace(facts, other_vocabulary=other.facts)
+
     def drop_drafts(self) -> None:
-        """Give their memory back."""
+        """Give their memory back, and that of heads."""
         self.drafts.clear()
+        self.heads.clear()
         gc.collect()
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -105,11 +179,73 @@ class LoadedModels:
             self._exits[num_layers] = cut
         return self._exits[num_layers]
 
+    def shared_exit(self, arm: Arm) -> SharedExit | None:
+        """The target with its first layers drafting out of one cache; see ``share_exit``.
+
+        None: the arm is no early exit, or its layers have to draft as a model of their own.
+        """
+        layer = arm.exit_layer
+        if layer is None:
+            return None
+        if layer not in self._shared:
+            self._shared[layer] = share_exit(self.target, layer)
+        return self._shared[layer]
+
+    def exit_warnings(self, arms: Sequence[Arm]) -> tuple[str, ...]:
+        """What a reader should know of early exits whose cache is not shared."""
+        return tuple(
+            f"Early exit after layer {arm.exit_layer}: what its layers read while drafting is read "
+            f"again in verification, which costs more than it has to; model type "
+            f"{self.target.model.config.model_type!r} cannot go on from there."
+            for arm in {arm.exit_layer: arm for arm in arms if arm.exit_layer is not None}.values()
+            if self.shared_exit(arm) is None
+        )
+
+    def add_heads(self, name: str) -> MedusaHeads:
+        """Load heads beside the target, whose states are watched from then on."""
+        if name not in self.heads:
+            self.heads[name] = load_heads(name, self._options, self.target)
+            self.target.watch_states()
+        return self.heads[name]
+
+    def heads_for(self, arm: Arm) -> MedusaHeads | None:
+        """The heads that draft for an arm, loaded if need be; None where none do.
+
+        Raises:
+            ModelError: they cannot be loaded, or the target cannot read the arm's tree.
+        """
+        if arm.heads is None:
+            return None
+        heads = self.add_heads(arm.heads)
+        if arm.tree is not None and arm.tree.depth > heads.num_heads:
+            raise UnsupportedModel(
+                f"arm {arm.name!r}: its tree is {arm.tree.depth} deep, and {arm.heads} holds "
+                f"{heads.num_heads} heads. Cut the tree to that depth."
+            )
+        if arm.tree is not None and not self._reads_trees:
+            check_tree(self.target, self.name)
+            self._reads_trees = True
+        return heads
+
     def drafting(self, arm: Arm) -> CachedCausalLM | None:
         """The model that drafts for an arm, loaded if need be; None where none does."""
         if arm.draft is not None:
             return self.add_draft(arm.draft)
         return None if arm.exit_layer is None else self.exit_after(arm.exit_layer)
+
+    def past(self, arm: Arm) -> PastAnswers | None:
+        """The earlier answers that an arm looks up, read if need be; None where it has none."""
+        source = arm.past_outputs
+        if source is None:
+            return None
+        if source not in self.pasts:
+            self.pasts[source] = load_past_answers(source, self.tokenizer)
+        return self.pasts[source]
+
+    def past_bytes(self, arm: Arm) -> int:
+        """Memory that the index of an arm's earlier answers takes, on the host."""
+        past = self.past(arm)
+        return 0 if past is None else past.num_bytes
 
     def target_facts(self) -> ModelFacts:
         """What was loaded as the target."""
@@ -125,6 +261,11 @@ def smallest_context(configs: Sequence[Any]) -> int | None:
 def drafts_of(arms: Sequence[Arm]) -> list[str]:
     """The names of all draft models, each once."""
     return list(dict.fromkeys(arm.draft for arm in arms if arm.draft))
+
+
+def heads_of(arms: Sequence[Arm]) -> list[str]:
+    """The names of all Medusa heads, each once."""
+    return list(dict.fromkeys(arm.heads for arm in arms if arm.heads))
 
 
 def model_facts(name: str, cached: CachedCausalLM) -> ModelFacts:

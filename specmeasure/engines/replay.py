@@ -8,7 +8,8 @@ import sys
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import torch
@@ -17,7 +18,8 @@ from specmeasure.decode.audit import audit_greedy
 from specmeasure.decode.batch import Generated, Request, generate_batched
 from specmeasure.decode.cache import CachedCausalLM, Rollback
 from specmeasure.decode.clock import clock_for
-from specmeasure.decode.early_exit import exit_reader
+from specmeasure.decode.early_exit import ExitReader, exit_reader, first_layers
+from specmeasure.decode.head_board import Heads
 from specmeasure.decode.loop import Decoder
 from specmeasure.decode.teacher import (
     Drafter,
@@ -28,25 +30,28 @@ from specmeasure.decode.teacher import (
     score_lookup,
 )
 from specmeasure.engines.chat import ChatTokenizer
-from specmeasure.engines.costs import CostMeter, room_for
+from specmeasure.engines.costs import CostMeter, TargetCosts, room_for
+from specmeasure.engines.heads import facts_of_heads, heads_bytes, parameters_of_a_head
 from specmeasure.engines.models import (
     LoadedModels,
-    model_facts,
     peak_memory_bytes,
     weight_bytes,
 )
-from specmeasure.engines.proposing import drafting_for
+from specmeasure.engines.past_outputs import past_notes
+from specmeasure.engines.proposing import Drafting, drafting_for
 from specmeasure.engines.token_classes import TokenClassifier
 from specmeasure.engines.transformers import (
     eos_ids,
     set_up_warnings,
     stopping_for,
 )
+from specmeasure.engines.tree_costs import NUM_NODES, time_chains, time_trees, timed_tree
+from specmeasure.errors import UnsupportedModel, UsageError
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.plan import GREEDY, Arm, DecodeSettings, Plan, Sampling
+from specmeasure.records.costs import DraftCosts
+from specmeasure.records.plan import GREEDY, Arm, DecodeSettings, Method, Plan, Sampling
 from specmeasure.records.replay import CandidateFacts, LookupScores, TargetScores
 from specmeasure.records.trace import Audit, ModelFacts
-from specmeasure.speculate.proposal import Proposer
 
 FLOPS_PER_PARAMETER = 2  # a multiplication and an addition for each weight that a token meets
 
@@ -70,24 +75,35 @@ class ReplayEngine:
         self._classifier = TokenClassifier(models.tokenizer)
         self._eos_ids = eos_ids(models.target.model, models.tokenizer)
         self.target_facts: ModelFacts = models.target_facts()
-        self.warnings = set_up_warnings(self._chat, self._eos_ids, plan)
+        self.warnings = (
+            *set_up_warnings(self._chat, self._eos_ids, plan),
+            *models.exit_warnings(plan.arms),
+            *models.vocabulary_warnings(plan),
+            *models.matching_warnings(plan),
+            *past_notes(models.pasts.items()),
+        )
         self.num_threads = torch.get_num_threads()
         self.context_limit = models.context_limit(plan.arms)
         self.target_bytes = weight_bytes(models.target)
         self.num_flops_per_token = flops_per_token(models.target)
         self.cache_bytes_per_token = cache_bytes_per_token(models.target)
+        self._exit_readers: dict[int, ExitReader | None] = {}
 
     @classmethod
     def load(cls, plan: Plan, *, most_threads: int = 1) -> Self:
-        """Load the target alone.
+        """Load the target and heads on it; drafts later.
 
         Raises:
-            ModelError: with what to do; also for a draft of another vocabulary.
+            ModelError: with what to do; also for a draft of another vocabulary that is sampled.
+            UsageError: a tree, or more drafts than heads.
         """
         engine = cls(plan, LoadedModels.load(plan, most_threads=most_threads))
         for arm in plan.speculative_arms:
+            engine.loaded.refuse_chance(arm, plan.sampling)
             if arm.exit_layer is not None:
                 engine.loaded.exit_after(arm.exit_layer)
+            if (heads := engine.loaded.heads_for(arm)) is not None:
+                _refuse_unpredicted(arm, heads.num_heads)
         return engine
 
     def context_ids(self, prompt: Prompt, replies: Sequence[str]) -> list[int]:
@@ -139,9 +155,23 @@ class ReplayEngine:
             self.loaded.target, [self._drafter(arm) for arm in arms], answers, sampling
         )
 
-    def look_up(self, arm: Arm, answer: Finished) -> LookupScores:
-        """A lookup along one answer; no model is needed."""
-        return score_lookup(self.proposer(arm, GREEDY), answer, most=arm.num_speculative_tokens)
+    def is_looked_up(self, arm: Arm) -> bool:
+        """Whether a block's drafts depend on where it starts: lookups, and other tokenizers."""
+        is_lookup = arm.method in (Method.NGRAM, Method.SUFFIX)
+        return is_lookup or self.loaded.other_vocabulary(arm.draft) is not None
+
+    @torch.inference_mode()
+    def look_up(self, arm: Arm, answer: Finished, sampling: Sampling = GREEDY) -> LookupScores:
+        """What drafts without chance, along one answer and from each of its places.
+
+        Raises:
+            TokenizerMismatch: a draft with another tokenizer draws its drafts.
+        """
+        self.loaded.refuse_chance(arm, sampling)
+        proposer = self.drafting(arm, sampling).proposer
+        if proposer is None:
+            raise ValueError(f"arm {arm.name!r} does not draft")
+        return score_lookup(proposer, answer, most=arm.num_speculative_tokens)
 
     def target_scores(self, answer: Finished, along: TargetAlong) -> TargetScores:
         """What a trace keeps of the target along one answer."""
@@ -155,12 +185,23 @@ class ReplayEngine:
     def facts(self, arm: Arm) -> CandidateFacts:
         """What a candidate weighs beside the target."""
         target, drafting = self.loaded.target, self.loaded.drafting(arm)
+        if arm.heads is not None:
+            heads = self.loaded.add_heads(arm.heads)
+            return CandidateFacts(
+                name=arm.name,
+                models=(facts_of_heads(arm.heads, heads),),
+                model_bytes=heads_bytes(heads),
+                num_flops_per_draft=float(FLOPS_PER_PARAMETER * parameters_of_a_head(heads)),
+            )
         if drafting is None:
-            return CandidateFacts(name=arm.name)
+            return CandidateFacts(name=arm.name, model_bytes=self.loaded.past_bytes(arm))
+        if self.loaded.shared_exit(arm) is not None:
+            head = first_layers(target, 0)  # the layers' part is of verification anyway
+            return CandidateFacts(name=arm.name, num_flops_per_draft=flops_per_token(head))
         shares_weights = drafting.model is target.model or arm.exit_layer is not None
         return CandidateFacts(
             name=arm.name,
-            models=() if arm.draft is None else (model_facts(arm.draft, drafting),),
+            models=() if arm.draft is None else (self.loaded.draft_facts(arm.draft),),
             model_bytes=0 if shares_weights else weight_bytes(drafting),
             cache_bytes_per_token=cache_bytes_per_token(drafting),
             num_flops_per_draft=flops_per_token(drafting),
@@ -186,13 +227,33 @@ class ReplayEngine:
             seed=self._plan.seed,
         )
 
-    def proposer(self, arm: Arm, sampling: Sampling) -> Proposer:
-        """What drafts for a candidate in the loop; its draws are always the same."""
+    def head_costs(self, arm: Arm, meter: CostMeter, target: TargetCosts) -> tuple[DraftCosts, ...]:
+        """What chains and trees of an arm's heads cost by round; trees where the target reads them.
+
+        They are as deep as the arm's K.
+        """
+        sampling, depth = meter.decoder.sampling, arm.num_speculative_tokens
+        chains = time_chains(meter, self.drafting(arm, sampling), depth, target)
+        proposers = {}
+        for size in NUM_NODES:
+            tree = timed_tree(size, depth)
+            try:
+                drafting = self.drafting(
+                    replace(arm, num_speculative_tokens=size, tree=tree), sampling
+                )
+            except UnsupportedModel:  # its chains are replayed all the same
+                return chains
+            if drafting.proposer is not None:
+                proposers[size] = drafting.proposer
+        rounds = time_trees(meter, proposers, depth, target)
+        return tuple(
+            replace(chain, tree_s=tree) for chain, tree in zip(chains, rounds, strict=True)
+        )
+
+    def drafting(self, arm: Arm, sampling: Sampling) -> Drafting:
+        """What drafts for a candidate in the loop, and verifies; its draws are always the same."""
         generator = torch.Generator(self.loaded.target.device).manual_seed(self._plan.seed)
-        proposer = drafting_for(arm, self.loaded, sampling, generator=generator).proposer
-        if proposer is None:
-            raise ValueError(f"arm {arm.name!r} does not draft")
-        return proposer
+        return drafting_for(arm, self.loaded, sampling, generator=generator)
 
     def peak_memory_bytes(self) -> int:
         """The device allocator's peak, or the most that this process ever had resident."""
@@ -203,13 +264,34 @@ class ReplayEngine:
         return int(most if sys.platform == "darwin" else most * 1024)  # Linux counts KiB
 
     def _drafter(self, arm: Arm) -> Drafter:
-        reader = None
-        if arm.exit_layer is not None:
-            reader = exit_reader(self.loaded.target, arm.exit_layer)
+        if (heads := self.loaded.heads_for(arm)) is not None:
+            num_heads = arm.num_speculative_tokens
+            own = Heads(num_heads=num_heads, read=partial(heads, num_heads=num_heads))
+            return Drafter(draft_sampling=arm.draft_sampling, heads=own)
+        reader = None if arm.exit_layer is None else self._exit_reader(arm.exit_layer)
         return Drafter(
             draft_sampling=arm.draft_sampling,
             model=self.loaded.drafting(arm) if reader is None else None,
             read_target=reader,
+        )
+
+    def _exit_reader(self, layer: int) -> ExitReader | None:
+        """Tried once; None where the first layers have to be run by themselves."""
+        if layer not in self._exit_readers:
+            self._exit_readers[layer] = exit_reader(self.loaded.target, layer)
+        return self._exit_readers[layer]
+
+
+def _refuse_unpredicted(arm: Arm, num_heads: int) -> None:
+    if arm.tree is not None:
+        raise UsageError(
+            f"arm {arm.name!r}: a replay predicts chains of heads. Leave the tree out; specmeasure "
+            "heads tree says what trees would do."
+        )
+    if arm.num_speculative_tokens > num_heads:
+        raise UsageError(
+            f"arm {arm.name!r}: {arm.num_speculative_tokens} drafts per block, and {arm.heads} "
+            f"holds {num_heads} heads. Look at K up to {num_heads}."
         )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from transformers import AutoConfig
 
 from specmeasure.engines.chat import ChatTokenizer
-from specmeasure.engines.loading import load_tokenizer, location
+from specmeasure.engines.loading import load_tokenizer
+from specmeasure.engines.locating import location
 from specmeasure.errors import UnreadableCorpus
 from specmeasure.records.corpus import Dropped, Prompt
 from specmeasure.records.plan import ModelOptions

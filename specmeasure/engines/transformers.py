@@ -11,25 +11,28 @@ from specmeasure.decode.along import Origin, wants_same_shapes
 from specmeasure.decode.audit import audit_greedy
 from specmeasure.decode.cache import CachedCausalLM
 from specmeasure.decode.clock import clock_for
+from specmeasure.decode.head_board import Heads
 from specmeasure.decode.loop import Decoder, Verify
 from specmeasure.decode.sampled_audit import audit_sampled
 from specmeasure.decode.stopping import Stopping, StopTexts
 from specmeasure.decode.teacher import Finished
 from specmeasure.decode.token_probs import token_probs
 from specmeasure.engines.chat import ChatTokenizer
+from specmeasure.engines.heads import facts_of_heads, heads_bytes, heads_notes
 from specmeasure.engines.models import (
     LoadedModels,
     drafts_of,
-    model_facts,
+    heads_of,
     peak_memory_bytes,
     smallest_context,
     weight_bytes,
 )
+from specmeasure.engines.past_outputs import past_notes
 from specmeasure.engines.proposing import drafting_for
 from specmeasure.engines.rendering import NO_TEMPLATE
 from specmeasure.errors import OutOfMemory
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.plan import Arm, DecodeSettings, Plan, Sampling
+from specmeasure.records.plan import Arm, DecodeSettings, DraftSampling, Plan, Sampling
 from specmeasure.records.trace import Audit, Divergence, Observation, SampledAudit, TokenProbs
 from specmeasure.speculate.lossy import verify_typically
 from specmeasure.speculate.verify import verify_strictly
@@ -56,9 +59,16 @@ class TransformersEngine:
         self._eos_ids = eos_ids(self._target.model, models.tokenizer)
         self.models = (
             models.target_facts(),
-            *(model_facts(name, self._drafts[name]) for name in drafts_of(plan.arms)),
+            *map(models.draft_facts, drafts_of(plan.arms)),
+            *(facts_of_heads(name, models.heads[name]) for name in heads_of(plan.arms)),
         )
-        self.warnings = set_up_warnings(self._chat, self._eos_ids, plan)
+        self.warnings = (
+            *set_up_warnings(self._chat, self._eos_ids, plan),
+            *models.exit_warnings(plan.arms),
+            *models.vocabulary_warnings(plan),
+            *past_notes(models.pasts.items()),
+            *(note for name in heads_of(plan.arms) for note in heads_notes(name, plan.options)),
+        )
         self.num_threads = torch.get_num_threads()
 
     @classmethod
@@ -76,6 +86,8 @@ class TransformersEngine:
         models = loaded or LoadedModels.load(plan, most_threads=most_threads)
         for arm in plan.arms:
             models.drafting(arm)
+            models.heads_for(arm)
+            models.past(arm)
         return cls(plan, models)
 
     def context_ids(self, prompt: Prompt, replies: Sequence[str]) -> list[int]:
@@ -128,7 +140,9 @@ class TransformersEngine:
             finish_reason=decoded.finish_reason,
             ttft_s=decoded.ttft_s,
             decode_s=decoded.decode_s,
-            model_bytes=sum(map(weight_bytes, used if arm.exit_layer is None else used[:1])),
+            model_bytes=sum(map(weight_bytes, used if arm.exit_layer is None else used[:1]))
+            + self._loaded.past_bytes(arm)
+            + heads_bytes(self._loaded.heads_for(arm)),
             cache_bytes=sum(model.cache_bytes for model in used),
             peak_memory_bytes=peak_memory_bytes(self._device),
         )
@@ -165,15 +179,30 @@ class TransformersEngine:
         return token_probs(self._target, answer, sampling, origin=origin)
 
     def _origin(self, arm: Arm, seen: Observation, sampling: Sampling) -> Origin:
+        is_readable = self._loaded.other_vocabulary(arm.draft) is None  # in the target's ids
         return Origin(
             blocks=seen.blocks,
-            draft_model=self._loaded.drafting(arm),
+            draft_model=self._loaded.drafting(arm) if is_readable else None,
+            heads=self._heads_along(arm),
+            shared_exit=self._loaded.shared_exit(arm),
             draft_sampling=arm.draft_sampling,
+            tree=arm.tree,
+            law_is_known=is_readable or arm.draft_sampling is DraftSampling.GREEDY,
             same_shapes=wants_same_shapes(self._target, seen.blocks, sampling),
         )
 
+    def _heads_along(self, arm: Arm) -> Heads | None:
+        """The heads that draft for an arm, to be asked again along its answers."""
+        heads = self._loaded.heads_for(arm)
+        if heads is None:
+            return None
+        num_heads = min(heads.num_heads, arm.draft_depth)
+        return Heads(num_heads=num_heads, read=partial(heads, num_heads=num_heads))
+
     def _models_of(self, arm: Arm) -> list[CachedCausalLM]:
-        drafting = self._loaded.drafting(arm)
+        """Those that have a cache."""
+        shares = self._loaded.shared_exit(arm) is not None
+        drafting = None if shares else self._loaded.drafting(arm)
         return [self._target, *([] if drafting is None else [drafting])]
 
     def _stopping(self, arm: Arm, settings: DecodeSettings) -> Stopping:

@@ -1,7 +1,8 @@
 """Acceptance from counts over blocks: rates, lengths, and the curve by draft position.
 
 Positions have their own denominators, because K varies and blocks cut by EOS say nothing of the
-drafts behind it. The module knows nothing of time.
+drafts behind it. Of trees a position is a depth: the siblings that were tried there are one draft,
+kept if one of them was. The module knows nothing of time.
 """
 
 from collections import Counter
@@ -22,7 +23,7 @@ class AcceptanceCounts:
     """Counts per prompt, as [n] or [n, K] arrays."""
 
     num_accepted: Floats
-    num_drafted: Floats
+    num_drafted: Floats  # of trees the nodes
     num_drafted_blocks: Floats
     num_emitted: Floats
     num_passes: Floats
@@ -35,6 +36,10 @@ def count_acceptance(
 ) -> AcceptanceCounts:
     """Count one arm's blocks, prompt by prompt.
 
+    Args:
+        trials_by_prompt: of one arm.
+        num_speculative_tokens: the most drafts of a block that can be kept; of trees their depth.
+
     Raises:
         InsufficientEvidence: a trial's blocks do not add up to its tokens.
     """
@@ -45,10 +50,11 @@ def count_acceptance(
             refuse_uneven_sums(trial)
         alike = Counter(_COUNTED(block) for trial in trials for block in trial.blocks)
         sums, judged_up_to, kept_up_to = [0] * 5, [0] * (k + 1), [0] * (k + 1)
-        for (drafted, accepted, emitted), number in alike.items():
+        for (drafted, depth, accepted, emitted), number in alike.items():
             for place, one in enumerate((accepted, drafted, drafted > 0, emitted, 1)):
                 sums[place] += number * one
-            judged_up_to[min(k, _num_judged(drafted, accepted, emitted))] += number
+            most = drafted if depth is None else depth
+            judged_up_to[min(k, _num_judged(most, accepted, emitted))] += number
             kept_up_to[min(k, accepted)] += number
         totals[row] = sums
         reached[row] = np.cumsum(judged_up_to[:0:-1])[::-1]
@@ -67,22 +73,26 @@ def count_acceptance(
 def num_judged(block: BlockRecord) -> int:
     """Drafts of a block whose fate is known: up to the first rejection, or the EOS that cut it.
 
+    Of a tree, the depths whose fate is known.
+
     >>> cut = BlockRecord(num_draft_tokens=4, num_accepted_tokens=2, num_emitted_tokens=2,
     ...     context_length=9, draft_s=0.0, verify_s=0.0, truncated=True)
     >>> num_judged(cut)
     2
     """
-    return _num_judged(*_COUNTED(block))
+    return _num_judged(block.most_accepted, block.num_accepted_tokens, block.num_emitted_tokens)
 
 
 _EMITTED = attrgetter("num_emitted_tokens")
-_COUNTED = attrgetter("num_draft_tokens", "num_accepted_tokens", "num_emitted_tokens")
+_COUNTED = attrgetter(
+    "num_draft_tokens", "draft_depth", "num_accepted_tokens", "num_emitted_tokens"
+)
 
 
-def _num_judged(num_drafted: int, num_accepted: int, num_emitted: int) -> int:
+def _num_judged(most_accepted: int, num_accepted: int, num_emitted: int) -> int:
     """A block that emits its accepted drafts alone was cut."""
     is_cut = num_emitted == num_accepted
-    return num_accepted if is_cut else min(num_accepted + 1, num_drafted)
+    return num_accepted if is_cut else min(num_accepted + 1, most_accepted)
 
 
 def mean_acceptance_length(counts: AcceptanceCounts, intervals: Intervals) -> Estimate:
@@ -104,7 +114,10 @@ def length(num_accepted: Floats, num_drafted_blocks: Floats, intervals: Interval
 
 
 def draft_acceptance_rate(counts: AcceptanceCounts, intervals: Intervals) -> Estimate:
-    """Accepted / drafted; drafts behind an EOS count as drafted, as engines count them."""
+    """Accepted / drafted; drafts behind an EOS count as drafted, as engines count them.
+
+    Of trees accepted / nodes, most of which could not have been kept beside each other.
+    """
     return intervals.rate(counts.num_accepted, counts.num_drafted)
 
 

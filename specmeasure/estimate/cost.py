@@ -85,6 +85,22 @@ class Spending:
         return CostError.of(np.log(self.part_baseline_s[part, 1:] / speculative_s), self.num_rounds)
 
 
+class RoundMedians:
+    """Medians over a table's rounds, then over as many drawn with replacement, time after time.
+
+    The same seed draws the same rounds for whatever was timed in them.
+    """
+
+    def __init__(self, num_rounds: int, *, seed: int) -> None:
+        num_resamples = NUM_RESAMPLES if num_rounds > 1 else 0
+        drawn = np.random.default_rng(seed).integers(num_rounds, size=(num_resamples, num_rounds))
+        self._rows = np.vstack([np.arange(num_rounds), drawn])
+
+    def __call__(self, cells: Sequence[object]) -> Floats:
+        """[rounds, …] → [R, …]."""
+        return np.asarray(np.median(np.array(cells, dtype=np.float64)[self._rows], axis=1))
+
+
 def block_costs(table: CostTable, candidate: str, most: int, *, seed: int) -> BlockCosts:
     """Interpolate the table's medians for 0 … ``most`` drafts, and those of resampled rounds.
 
@@ -103,14 +119,8 @@ def block_costs(table: CostTable, candidate: str, most: int, *, seed: int) -> Bl
             f"the costs of {table.machine} time target passes of one row alone; what it takes to "
             "verify drafts is not known. Add passes of more rows."
         )
-    num_resamples = NUM_RESAMPLES if len(rounds) > 1 else 0
-    drawn = np.random.default_rng(seed).integers(len(rounds), size=(num_resamples, len(rounds)))
-    rows = np.vstack([np.arange(len(rounds)), drawn])
-
-    def medians(cells: Sequence[object]) -> Floats:
-        return np.asarray(np.median(np.array(cells, dtype=np.float64)[rows], axis=1))
-
-    verify_s = medians([one.verify_s for one, _ in rounds])
+    medians = RoundMedians(len(rounds), seed=seed)
+    verify_s = medians([draft.verify_s or one.verify_s for one, draft in rounds])
     draft_s = medians([draft.draft_s for _, draft in rounds])
     overhead_s = medians([draft.overhead_s for _, draft in rounds])
     drafts = np.arange(most + 1)
@@ -119,8 +129,8 @@ def block_costs(table: CostTable, candidate: str, most: int, *, seed: int) -> Bl
         context_lengths=np.array(table.context_lengths, dtype=np.float64),
         step_s=medians([one.step_s for one, _ in rounds]),
         block_s=(
-            _interpolate(verify_s, table.num_rows, drafts + 1)
-            + _interpolate(from_none, (0, *table.num_drafts), drafts)
+            interpolate(verify_s, table.num_rows, drafts + 1)
+            + interpolate(from_none, (0, *table.num_drafts), drafts)
             + overhead_s[:, :, None]
         ),
         num_rounds=len(rounds),
@@ -227,7 +237,7 @@ def cost_lines(table: CostTable, most: int) -> tuple[CostLine, ...]:
     """The table's own medians, in units of a plain step, for 0 … ``most`` drafts."""
     step_s = np.median([one.step_s for one in table.rounds], axis=0)
     verify_s = np.median([one.verify_s for one in table.rounds], axis=0)
-    ratios = _interpolate(verify_s, table.num_rows, np.arange(1, most + 2)) / step_s[:, None]
+    ratios = interpolate(verify_s, table.num_rows, np.arange(1, most + 2)) / step_s[:, None]
     return tuple(
         CostLine(context_length=length, step_s=float(step), verify_ratios=tuple(map(float, row)))
         for length, step, row in zip(table.context_lengths, step_s, ratios, strict=True)
@@ -243,7 +253,23 @@ def draft_ratio(table: CostTable, candidate: str) -> float:
     return float(draft_s / table.num_drafts[-1] / step_s)
 
 
-def _interpolate(
+def own_verify_ratio(table: CostTable, candidate: str, num_drafts: int) -> float | None:
+    """Verifying so many of a candidate's drafts / a plain step, at the middle context.
+
+    None: its drafts are verified as any others are.
+    """
+    middle = len(table.context_lengths) // 2
+    timed = [(one, one.drafts[candidate]) for one in table.rounds if candidate in one.drafts]
+    own = [(one.step_s[middle], draft.verify_s[middle]) for one, draft in timed if draft.verify_s]
+    if not own:
+        return None
+    step_s = np.median([step for step, _ in own])
+    verify_s = np.median([row for _, row in own], axis=0)
+    found = interpolate(verify_s, table.num_rows, np.array([num_drafts + 1]))
+    return float(found[0] / step_s)
+
+
+def interpolate(
     values: Floats,  # [..., axis]
     axis: Sequence[int],  # rising, two or more
     points: Whole,  # [n] none below the axis

@@ -1,7 +1,8 @@
 """Why a candidate is rejected where it is, and what one rate for all tokens would predict.
 
 Looks at every token after the first as if a draft for it were judged, whatever K would let it be;
-of a lookup, at the first draft of every block that it could begin. Token 1 is the prefill's.
+of a lookup or of heads, at the first draft of every block that they could begin. Token 1 is the
+prefill's.
 """
 
 from collections.abc import Iterator, Sequence

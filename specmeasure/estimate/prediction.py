@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from specmeasure.errors import InsufficientEvidence
 from specmeasure.estimate import acceptance
 from specmeasure.estimate.acceptance import AcceptanceCounts
@@ -17,13 +15,15 @@ from specmeasure.estimate.cost import (
     decoded,
     draft_ratio,
     flops_ratio,
+    own_verify_ratio,
     speedup_spread,
     spend,
 )
 from specmeasure.estimate.disagreement import Judged, find_disagreement, geometric_length, judge
-from specmeasure.estimate.intervals import Floats, Intervals, Spread
-from specmeasure.estimate.replay import ReplayCounts, Whole, count_replay, sums_by_prompt
-from specmeasure.estimate.slices import find_axes, holm_levels, slice_names
+from specmeasure.estimate.intervals import Intervals, Spread
+from specmeasure.estimate.replay import ReplayCounts, count_replay, sums_by_prompt
+from specmeasure.estimate.slices import holm_levels
+from specmeasure.estimate.traffic import Slice, Traffic, traffic_of
 from specmeasure.records.costs import CostTable
 from specmeasure.records.estimates import Unmeasured
 from specmeasure.records.plan import Arm
@@ -33,35 +33,9 @@ from specmeasure.records.prediction import (
     Predictions,
     SlicePrediction,
 )
-from specmeasure.records.replay import Answer, CandidateFacts, ReplayTrace
+from specmeasure.records.replay import CandidateFacts, ReplayTrace
 
 _NO_CHANGE = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Slice:
-    axis: str
-    name: str
-    answers: Whole  # their places in the trace
-    prompts: Whole  # the number of each one's prompt, within the slice
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Traffic:
-    """Whose answers are replayed."""
-
-    prompts: Whole  # [A] the number of each answer's prompt, in order of first appearance
-    categories: tuple[str, ...]  # of the prompts
-    slices: tuple[_Slice, ...]
-    longest: int  # tokens of a prompt and its answer
-
-    def parts(self) -> Floats:
-        """All answers, then each slice's: [1 + slices, A] of 0 and 1."""
-        parts = np.zeros((1 + len(self.slices), len(self.prompts)))
-        parts[0] = 1
-        for row, one in zip(parts[1:], self.slices, strict=True):
-            row[one.answers] = 1
-        return parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +54,7 @@ class _Replayed:
 class _SliceLook:
     """One candidate at its best K on one slice, before any level is chosen."""
 
-    of: _Slice
+    of: Slice
     speedup: Spread | Unmeasured
     counts: AcceptanceCounts  # by prompt
 
@@ -98,7 +72,7 @@ def predict(
         raise InsufficientEvidence("the replay holds no answer: no prompt got one.")
     table = costs or trace.costs
     arms = trace.manifest.request.request.plan.speculative_arms
-    traffic = _traffic(trace.answers)
+    traffic = traffic_of(trace.answers)
     candidates: list[CandidatePrediction] = []
     looks: list[list[_SliceLook]] = []
     for arm in arms:
@@ -118,45 +92,16 @@ def predict(
         draft_ratios={arm.name: draft_ratio(table, arm.name) for arm in arms},
         num_cost_rounds=len(table.rounds),
         seed=seed,
+        verify_ratios={
+            one.name: ratio
+            for one in candidates
+            if (ratio := own_verify_ratio(table, one.name, one.choice.best)) is not None
+        },
     )
-
-
-def _traffic(answers: Sequence[Answer]) -> _Traffic:
-    first_answers: dict[str, Answer] = {}
-    for answer in answers:
-        first_answers.setdefault(answer.key.prompt_id, answer)
-    numbers = {prompt_id: number for number, prompt_id in enumerate(first_answers)}
-    prompts = np.array([numbers[answer.key.prompt_id] for answer in answers], dtype=np.intp)
-    return _Traffic(
-        prompts=prompts,
-        categories=tuple(one.labels.get("category", "") for one in first_answers.values()),
-        slices=tuple(_slices(answers, prompts)),
-        longest=max(answer.num_prompt_tokens + answer.num_tokens for answer in answers),
-    )
-
-
-def _slices(answers: Sequence[Answer], prompts: Whole) -> Iterator[_Slice]:
-    """Axis by axis, in order of first appearance; prompt lengths from the shortest."""
-    names = [slice_names(answer) for answer in answers]
-    for axis in find_axes(answers):
-        members: dict[str, list[int]] = {}
-        for place, name in enumerate(one.get(axis) for one in names):
-            if name is not None:
-                members.setdefault(name, []).append(place)
-        if axis == "length":
-            shortest = {
-                name: min(answers[place].num_prompt_tokens for place in places)
-                for name, places in members.items()
-            }
-            members = dict(sorted(members.items(), key=lambda one: shortest[one[0]]))
-        for name, places in members.items():
-            own = np.array(places, dtype=np.intp)
-            _, numbered = np.unique(prompts[own], return_inverse=True)
-            yield _Slice(axis=axis, name=name, answers=own, prompts=numbered)
 
 
 def _replay(
-    trace: ReplayTrace, arm: Arm, table: CostTable, traffic: _Traffic, *, seed: int
+    trace: ReplayTrace, arm: Arm, table: CostTable, traffic: Traffic, *, seed: int
 ) -> _Replayed:
     scores, most = trace.scores[arm.name], arm.num_speculative_tokens
     costs = block_costs(table, arm.name, most, seed=seed)
@@ -171,7 +116,7 @@ def _replay(
 
 
 def _predict_candidate(
-    replayed: _Replayed, traffic: _Traffic, intervals: Intervals, *, seed: int
+    replayed: _Replayed, traffic: Traffic, intervals: Intervals, *, seed: int
 ) -> CandidatePrediction:
     facts = replayed.facts
     choice = choose_length(
@@ -188,7 +133,7 @@ def _predict_candidate(
 
 
 def _lengths(
-    replayed: _Replayed, traffic: _Traffic, intervals: Intervals
+    replayed: _Replayed, traffic: Traffic, intervals: Intervals
 ) -> Iterator[LengthPrediction]:
     spending, num_answers = replayed.spending, len(traffic.prompts)
     by_prompt = replayed.counts.by_prompt(traffic.prompts)
@@ -217,7 +162,7 @@ def _lengths(
 
 
 def _look_at_slices(
-    replayed: _Replayed, traffic: _Traffic, best: int, intervals: Intervals
+    replayed: _Replayed, traffic: Traffic, best: int, intervals: Intervals
 ) -> Iterator[_SliceLook]:
     spending, counts = replayed.spending, replayed.counts.at(best)
     for part, one in enumerate(traffic.slices, start=1):

@@ -11,7 +11,12 @@ and a's here, or else it was drafted, and then a block starts behind it where it
 budget changes nothing: blocks that it shortens reach the end. EOS and stop texts end the path, and
 cut the block that they stand in.
 
-A lookup drafts a whole block from where it starts: its walk is followed step by step instead.
+A lookup drafts a whole block from where it starts: its walk is followed step by step instead. So
+do heads, with chances: a_{t,i}, that draft i is kept, depends on where its block started. A block
+at t adds to the chance of one behind the j drafts that it keeps and the token after them
+
+    s_t · (1 − a_{t,j}) · Π_{i<j} a_{t,i} for j < K,    s_t · Π_{i<K} a_{t,i} for j = K.
+
 Exact for drafts that depend on the emitted tokens alone; the module knows nothing of time.
 """
 
@@ -25,7 +30,13 @@ from numpy.typing import NDArray
 
 from specmeasure.estimate.acceptance import AcceptanceCounts
 from specmeasure.estimate.intervals import Floats
-from specmeasure.records.replay import Answer, CandidateScores, DraftScores, LookupScores
+from specmeasure.records.replay import (
+    Answer,
+    CandidateScores,
+    DraftScores,
+    HeadScores,
+    LookupScores,
+)
 
 Whole = NDArray[np.intp]
 _MOST_CELLS = 1 << 20  # answers x tokens x K of a batch: 8 MB an array, which caches still help
@@ -133,19 +144,26 @@ def _blocks_of(
     places = np.arange(num_tokens.max())
     room: Whole = np.clip(budgets[:, None] - places - 1, 0, most)  # [A, T] drafts that fit
     inside = places < num_tokens[:, None]  # [A, T]
-    chains = [one for one in scores if isinstance(one, DraftScores)]
-    if chains:
-        chance = _padded([one.accept_chance for one in chains], inside.shape)
-        reached, kept = _chain_fates(chance, inside & (room > 0), most)
-        starts = _chain_starts(kept)
-    else:
-        lookups = [one for one in scores if isinstance(one, LookupScores)]
-        drafts = _padded([one.num_drafts for one in lookups], inside.shape)
-        matching = _padded([one.num_matching for one in lookups], inside.shape)
-        room = np.minimum(room, drafts.astype(np.intp))
-        matching = np.minimum(room, matching)
-        reached, kept = _lookup_fates(room, matching, inside, most)
-        starts = _lookup_starts(matching, num_tokens, most)
+    match scores[0]:
+        case DraftScores():
+            chains = [one for one in scores if isinstance(one, DraftScores)]
+            chance = _padded([one.accept_chance for one in chains], inside.shape)
+            reached, kept = _chain_fates(chance, inside & (room > 0), most)
+            starts = _chain_starts(kept)
+        case HeadScores(num_heads=num_heads):
+            heads = [one for one in scores if isinstance(one, HeadScores)]
+            chances = _padded_heads(heads, (*inside.shape, most))
+            reached, kept = _head_fates(chances, inside & (room > 0), num_heads)
+            starts = _head_starts(kept)
+            room = np.minimum(room, num_heads)
+        case LookupScores():
+            lookups = [one for one in scores if isinstance(one, LookupScores)]
+            drafts = _padded([one.num_drafts for one in lookups], inside.shape)
+            matching = _padded([one.num_matching for one in lookups], inside.shape)
+            room = np.minimum(room, drafts.astype(np.intp))
+            matching = np.minimum(room, matching)
+            reached, kept = _lookup_fates(room, matching, inside, most)
+            starts = _lookup_starts(matching, num_tokens, most)
     starts[~inside] = 0
     return Blocks(
         answers=batch,
@@ -189,6 +207,45 @@ def _chain_starts(kept: Floats) -> Floats:
         bonus[:, t + lengths, lengths - 1] = starts[:, t] * kept[:, t]
         starts[:, t + 1] = 1 - kept[:, t, :1] * (1 - bonus[:, t])
     return starts
+
+
+def _padded_heads(heads: Sequence[HeadScores], shape: tuple[int, int, int]) -> Floats:
+    """Acceptance chances of the first heads by the block's start: [A, T, I], 0 where none is."""
+    padded = np.zeros(shape)
+    for rows, one in zip(padded, heads, strict=True):
+        chances = np.array(one.accept_chance).reshape(-1, one.num_heads)[:, : shape[2]]
+        rows[: len(chances), : chances.shape[1]] = chances
+    return padded
+
+
+def _head_fates(
+    chances: Floats,  # [A, T, I]
+    judged: NDArray[np.bool_],  # [A, T] where the path and the budget leave room for a draft
+    num_heads: int,
+) -> tuple[Floats, Floats]:
+    """Chances [A, T, I] that draft i of a block at t is reached, and kept."""
+    most = chances.shape[2]
+    ahead = sliding_window_view(np.pad(judged, ((0, 0), (0, most - 1))), most, axis=1)
+    drafted = ahead & (np.arange(most) < num_heads)
+    kept = np.cumprod(chances * drafted, axis=2, dtype=np.float64)
+    reached = drafted.astype(np.float64)
+    reached[:, :, 1:] *= kept[:, :, :-1]
+    return reached, kept
+
+
+def _head_starts(kept: Floats) -> Floats:
+    """The sums over starts at all K at once; what is behind an answer's end means nothing."""
+    num_answers, width, most = kept.shape
+    starts = np.zeros((num_answers, width + most + 1, most))
+    starts[:, 1] = 1
+    lengths = np.arange(1, most + 1)
+    stopped = -np.diff(kept, axis=2, prepend=1.0)  # [A, T, J] chance to keep j drafts of more
+    shorter = np.tri(most, k=0).T  # [J, K] 1 where j < K
+    for t in range(1, width):
+        stops = stopped[:, t, :, None] * shorter  # [A, J, K]
+        starts[:, t + 1 : t + 1 + most] += stops * starts[:, t, None]
+        starts[:, t + 1 + lengths, lengths - 1] += starts[:, t] * kept[:, t]
+    return starts[:, :width]
 
 
 def _lookup_fates(

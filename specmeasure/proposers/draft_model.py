@@ -1,6 +1,7 @@
 """A small language model that drafts a chain, token by token."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,6 +9,24 @@ from torch import Tensor
 from specmeasure.records.plan import GREEDY, DraftSampling, Sampling
 from specmeasure.speculate.proposal import CachedModel, Proposal
 from specmeasure.speculate.sampling import NOT_A_TOKEN, draw, greedy_tokens, sampling_probs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drafted:
+    """One draft."""
+
+    token: Tensor  # [1], NOT_A_TOKEN where the logits held NaN
+    probs: Tensor | None  # [1, V] the law it was drawn from; None: a point mass
+
+
+def next_draft(logits: Tensor, sampling: Sampling, *, generator: torch.Generator) -> Drafted:
+    """The likeliest token of logits [1, V], or one that is drawn from them."""
+    if sampling.is_greedy:
+        return Drafted(token=greedy_tokens(logits), probs=None)
+    probs = sampling_probs(logits, sampling)
+    drawn = draw(probs, generator=generator)
+    token = drawn.masked_fill(probs.sum(-1).isnan(), NOT_A_TOKEN)
+    return Drafted(token=token, probs=probs)
 
 
 class DraftModelProposer:
@@ -47,13 +66,11 @@ class DraftModelProposer:
         step = torch.tensor(self._unread, device=self._device)
         for _ in range(num_tokens):
             logits = self._draft_model.forward(step)[-1:]
-            if self._sampling.is_greedy:
-                tokens.append(greedy_tokens(logits))
-            else:
-                probs.append(sampling_probs(logits, self._sampling))
-                drawn = draw(probs[-1], generator=self._generator)
-                tokens.append(drawn.masked_fill(probs[-1].sum(-1).isnan(), NOT_A_TOKEN))
-            step = tokens[-1].clamp_min(0)  # NaN is reported by the verifier, not by a bad index
+            drafted = next_draft(logits, self._sampling, generator=self._generator)
+            tokens.append(drafted.token)
+            if drafted.probs is not None:
+                probs.append(drafted.probs)
+            step = drafted.token.clamp_min(0)  # NaN is reported by the verifier, not a bad index
         if tokens:
             self._unread = []
         self._drafts = torch.cat(tokens) if tokens else step[:0]

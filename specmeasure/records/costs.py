@@ -82,6 +82,8 @@ class CostTable:
                 ("verify_s", draft.verify_s, self.num_rows),
                 ("tree_s", draft.tree_s, self.num_nodes),
             ):
+                if grid is not None:
+                    shapes[f"{field} of {name}"] = (len(grid), contexts)
                 shapes |= {
                     f"{field}[{i}] of {name}": (len(row), len(axis))
                     for i, row in enumerate(grid or ())

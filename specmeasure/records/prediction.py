@@ -1,6 +1,6 @@
 """What a replay predicts for every candidate at every K, and how far to trust it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from specmeasure.records.estimates import Estimate
 
@@ -112,3 +112,5 @@ class Predictions:
     draft_ratios: dict[str, float]  # c: one draft token / one plain step, by candidate
     num_cost_rounds: int
     seed: int  # of the halves
+    # v(K) at its best K of a candidate that the target verifies otherwise than the others'
+    verify_ratios: dict[str, float] = field(default_factory=dict)

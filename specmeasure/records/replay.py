@@ -95,7 +95,9 @@ class HeadScores:
     """
 
     num_heads: int  # H
-    rank: "array[int]"  # "i", of the answer's token under the head, 0: its likeliest; -1: no token
+    # "i", of the answer's token under the head, equal logits in the order of their ids; 0: its
+    # likeliest; -1: the answer ends before, or the prefill emits the block's first token
+    rank: "array[int]"
     accept_chance: "array[float]"  # "f", that it would have been an accepted draft; 0 without one
 
 
@@ -148,7 +150,8 @@ class CandidateFacts:
     models: tuple[ModelFacts, ...] = ()  # the draft; empty for lookups and early exits
     model_bytes: int = 0  # weights beside the target's
     cache_bytes_per_token: float = 0.0  # beside the target's
-    num_flops_per_draft: float = 0.0  # 2 x the parameters that a draft token passes through
+    # 2 x the parameters that a draft token passes through, beside those that verify it
+    num_flops_per_draft: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

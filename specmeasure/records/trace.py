@@ -321,6 +321,24 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherVocabulary:
+    """How the tokens of a draft with another tokenizer become the target's.
+
+    Sampled answers' drafts are tokens that both know; greedy ones' are matched by text, if they can
+    be (Timor et al. 2025, arXiv:2502.05202, Algorithms 4 and 2).
+    """
+
+    num_draft_tokens: int
+    num_target_tokens: int
+    num_shared_tokens: int  # that spell the same
+    matches_text: bool  # both tokenizers give back exactly the text that they are given
+
+    def __post_init__(self) -> None:
+        if self.num_shared_tokens > min(self.num_draft_tokens, self.num_target_tokens):
+            raise ValueError(f"{self.num_shared_tokens} shared tokens, more than there are")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """What was loaded for one role."""
 
@@ -331,6 +349,7 @@ class ModelFacts:
     device: str
     cache: str  # how its cache is rolled back: "crop", "record and crop", "snapshot and replay"
     vocab_size: int  # ids that the tokenizer knows; logits beyond it are dropped
+    other_vocabulary: OtherVocabulary | None = None  # of a draft; None: it is the target's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The shape of a tree of drafts; which tokens stand in it is the proposer's business."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -66,6 +66,36 @@ class TokenTree:
         """
         places = {path: place for place, path in enumerate(self.paths)}
         return tuple(places.get(path[:-1], -1) for path in self.paths)
+
+    def children(self, node: int) -> tuple[int, ...]:
+        """The places of a node's children, in the order in which they are tried; -1: the root's.
+
+        >>> TokenTree.of([[0], [1], [0, 0], [1, 0]]).children(-1)
+        (0, 1)
+        """
+        return tuple(place for place, parent in enumerate(self.parents) if parent == node)
+
+    def path_along(self, draft_ids: Sequence[int], kept_ids: Sequence[int]) -> tuple[int, ...]:
+        """The nodes from the root's child down whose drafts are those that were kept.
+
+        >>> TokenTree.of([[0], [1], [0, 0], [1, 0]]).path_along([7, 8, 9, 9], [8, 9])
+        (1, 3)
+
+        Raises:
+            ValueError: the drafts do not fit the tree, or no path of them is what was kept.
+        """
+        if len(draft_ids) != self.num_nodes:
+            raise ValueError(f"{len(draft_ids)} drafts in a tree of {self.num_nodes} nodes")
+        path: list[int] = []
+        for token in kept_ids:
+            last = path[-1] if path else -1
+            found = [node for node in self.children(last) if draft_ids[node] == token]
+            if not found:
+                raise ValueError(
+                    f"draft {len(path) + 1} that was kept is no child of the one before"
+                )
+            path.append(found[0])
+        return tuple(path)
 
     def down_to(self, depth: int) -> Self | None:
         """The nodes that are no deeper; None: there is none.

@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from specmeasure.engines.engine import Engine
 from specmeasure.errors import UnreadableCorpus
 from specmeasure.records.audit import BASELINE_NAME, RecordedAnswer
-from specmeasure.records.plan import BASELINE, DecodeSettings, Plan, Sampling, TrialKey
+from specmeasure.records.plan import (
+    BASELINE,
+    Arm,
+    DecodeSettings,
+    DraftSampling,
+    Plan,
+    Sampling,
+    TrialKey,
+)
 from specmeasure.records.trace import (
     BlockRecord,
     Checks,
@@ -107,9 +115,15 @@ class Auditor:
             sampling=self._sampling(answer), seed=trial_seed(self._plan.seed, key)
         )
         arm = BASELINE if answer.arm == BASELINE_NAME else self._drafting
-        seen = observed(answer.prompt_ids, answer.token_ids, is_drafted=not arm.is_baseline)
+        seen = observed(answer.prompt_ids, answer.token_ids, is_drafted=_has_law(arm))
         found = self._engine.audit_sampled(answer.prompt_ids, seen, arm, settings)
         return Checks(sampled_audit=found)
+
+
+def _has_law(arm: Arm) -> bool:
+    """Whether a draft's law is told by the text before it, without the drafts themselves."""
+    is_read = arm.draft is not None or arm.heads is not None or arm.exit_layer is not None
+    return is_read and arm.draft_sampling is DraftSampling.PROBABILISTIC
 
 
 def observed(

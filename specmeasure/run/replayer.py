@@ -14,9 +14,10 @@ import numpy as np
 from specmeasure.decode.teacher import Finished, TargetAlong
 from specmeasure.engines.costs import CostMeter, TargetCosts
 from specmeasure.engines.replay import ReplayEngine
+from specmeasure.engines.tree_costs import NUM_NODES
 from specmeasure.estimate.drift import is_near_tie
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.costs import DraftCosts
+from specmeasure.records.costs import CostTable, DraftCosts
 from specmeasure.records.plan import Arm, Method, Plan, Sampling
 from specmeasure.records.replay import (
     Answer,
@@ -38,6 +39,7 @@ from specmeasure.run.plausibility import (
 from specmeasure.run.watch import SILENT, Watchers
 from specmeasure.trace.replays import ReplayJournal
 
+READ_THE_TARGET = (Method.EARLY_EXIT, Method.MEDUSA)  # are scored in the target's own pass
 COST_QUANTILES = (0.1, 0.5, 0.9)  # of all blocks' contexts: where steps are timed
 
 
@@ -116,9 +118,7 @@ class Replayer:
             answers if self._plan.include_text else list(map(_without_ids, answers)),
             recording,
             tuple(by_name[arm.name].facts for arm in arms),
-            meter.table(
-                self.machine, target_costs, {one.facts.name: one.rounds for one in weighed}
-            ),
+            self._table(meter, target_costs, weighed),
         )
 
     @property
@@ -126,14 +126,14 @@ class Replayer:
         return self.request.request.plan
 
     def _score_target(self, batches: Sequence[_Batch]) -> Plausibility | None:
-        """The target along every answer, and what reads the target's own pass: early exits."""
+        """The target along every answer, and what reads its own pass: early exits and heads."""
         self.watchers.stage("scoring the target")
         arms = self._plan.speculative_arms
-        exits = [place for place, arm in enumerate(arms) if arm.method is Method.EARLY_EXIT]
+        readers = [place for place, arm in enumerate(arms) if arm.method in READ_THE_TARGET]
         fits = []
         for batch in batches:
             if not self.journal.has_positions(batch.index):
-                self._score_target_batch(batch, exits)
+                self._score_target_batch(batch, readers)
             if self.request.use_references:
                 fits.append(self.journal.noted(f"fit-{batch.index}", ResponseFit) or ResponseFit())
             self._tell(batch)
@@ -145,11 +145,11 @@ class Replayer:
             self.watchers.warning(said)
         return found
 
-    def _score_target_batch(self, batch: _Batch, exits: Sequence[int]) -> None:
+    def _score_target_batch(self, batch: _Batch, readers: Sequence[int]) -> None:
         arms = self._plan.speculative_arms
         finished = list(batch.answers.values())
-        scored = self.engine.score([arms[place] for place in exits], finished, batch.sampling)
-        for column, place in enumerate(exits):
+        scored = self.engine.score([arms[place] for place in readers], finished, batch.sampling)
+        for column, place in enumerate(readers):
             scores = {
                 answer: one.drafts[column]
                 for answer, one in zip(batch.answers, scored, strict=True)
@@ -178,7 +178,7 @@ class Replayer:
         meter: CostMeter,
         target_costs: TargetCosts,
     ) -> Iterator[_Weighed]:
-        """Candidates that share a draft: score, time, free. Early exits are scored already."""
+        """Candidates that share a draft: score, time, free. Those in the target are scored."""
         arms = [self._plan.speculative_arms[place] for place in group]
         self.watchers.stage(f"scoring {', '.join(arm.name for arm in arms)}")
         for batch in batches:
@@ -197,15 +197,20 @@ class Replayer:
         self.engine.loaded.drop_drafts()
 
     def _weigh_one(self, arm: Arm, meter: CostMeter, target_costs: TargetCosts) -> _Weighed:
-        rounds = meter.drafts(self.engine.proposer(arm, meter.decoder.sampling), target_costs)
+        if arm.heads is None:
+            rounds = meter.drafts(self.engine.drafting(arm, meter.decoder.sampling), target_costs)
+        else:
+            rounds = self.engine.head_costs(arm, meter, target_costs)
         return _Weighed(facts=self.engine.facts(arm), rounds=rounds)
 
     def _score_batch(self, places: Sequence[int], batch: _Batch) -> None:
         arms = [self._plan.speculative_arms[place] for place in places]
         finished = list(batch.answers.values())
         rows: list[Sequence[CandidateScores]]
-        if all(arm.method is Method.NGRAM for arm in arms):
-            rows = [[self.engine.look_up(arm, one) for arm in arms] for one in finished]
+        if all(map(self.engine.is_looked_up, arms)):
+            rows = [
+                [self.engine.look_up(arm, one, batch.sampling) for arm in arms] for one in finished
+            ]
         else:
             scored = self.engine.score(arms, finished, batch.sampling)
             rows = [one.drafts for one in scored]
@@ -234,6 +239,16 @@ class Replayer:
             self.journal.note("target-costs", kept)
         return kept
 
+    def _table(
+        self, meter: CostMeter, target: TargetCosts, weighed: Sequence[_Weighed]
+    ) -> CostTable:
+        return meter.table(
+            self.machine,
+            target,
+            {one.facts.name: one.rounds for one in weighed},
+            num_nodes=NUM_NODES if any(one.tree_s for own in weighed for one in own.rounds) else (),
+        )
+
     def _tell(self, batch: _Batch) -> None:
         for _ in batch.answers:
             self.watchers.trial()
@@ -243,10 +258,10 @@ class Replayer:
 
 
 def _groups(arms: Sequence[Arm]) -> list[list[int]]:
-    """Places of candidates that are scored together: those of one draft, exits, lookups."""
+    """Places of candidates that are scored together: those of one draft or heads, exits."""
     groups: dict[tuple[Method, str | None], list[int]] = defaultdict(list)
     for place, arm in enumerate(arms):
-        groups[arm.method, arm.draft].append(place)
+        groups[arm.method, arm.draft or arm.heads].append(place)
     return list(groups.values())
 
 

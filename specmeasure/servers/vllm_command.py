@@ -8,6 +8,7 @@ from typing import Any
 from specmeasure.demo import embedded_folder
 from specmeasure.errors import UsageError
 from specmeasure.records.plan import Arm, DraftSampling, Method, NgramPick, Plan
+from specmeasure.records.suffix import vllm_suffix
 from specmeasure.servers.launch import (
     HOST,
     Launch,
@@ -122,7 +123,7 @@ def speculative_config(plan: Plan, arm: Arm, install: VllmInstall) -> dict[str, 
             }
         case Method.SUFFIX:
             _refuse(arm, "keeps its own answers, no file of past ones", bool(arm.past_outputs))
-            return {"method": "suffix", "num_speculative_tokens": length}
+            return vllm_suffix(length, caches_answers=False)
         case Method.MEDUSA if arm.heads is not None:
             _refuse(arm, "drafts chains with Medusa heads, no trees", arm.tree is not None)
             return {

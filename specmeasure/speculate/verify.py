@@ -1,7 +1,7 @@
 """Lossless verification of a chain of drafts: greedy, and by rejection sampling.
 
-Nothing lossy belongs here. The rules know nothing of end-of-sequence tokens or budgets: the loop
-cuts what a user does not receive.
+Trees have rules of their own, see ``tree``. Nothing lossy belongs here. The rules know nothing of
+end-of-sequence tokens or budgets: the loop cuts what a user does not receive.
 """
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional
 from specmeasure.records.plan import Sampling
 from specmeasure.speculate.proposal import Proposal
 from specmeasure.speculate.sampling import NOT_A_TOKEN, draw, greedy_tokens, sampling_probs
+from specmeasure.speculate.tree import verify_tree_greedy, verify_tree_rejection
 from specmeasure.speculate.verdict import Verdict, refuse_broken
 
 
@@ -74,13 +75,18 @@ def verify_rejection(
 
 def verify_strictly(
     proposal: Proposal,
-    logits: Tensor,  # [K + 1, V] of the target
+    logits: Tensor,  # [N + 1, V] of the target, the first row before all drafts
     sampling: Sampling,
     *,
     generator: torch.Generator,
 ) -> Verdict:
-    """The lossless rule for these sampling settings."""
+    """The lossless rule for these sampling settings, of a chain or of a tree."""
     if sampling.is_greedy:
-        return verify_greedy(proposal.tokens, greedy_tokens(logits))
+        target_tokens = greedy_tokens(logits)
+        if proposal.parents is None:
+            return verify_greedy(proposal.tokens, target_tokens)
+        return verify_tree_greedy(proposal.tokens, proposal.parents, target_tokens)
     target_probs = sampling_probs(logits, sampling)
-    return verify_rejection(proposal.tokens, proposal.probs, target_probs, generator=generator)
+    if proposal.parents is None:
+        return verify_rejection(proposal.tokens, proposal.probs, target_probs, generator=generator)
+    return verify_tree_rejection(proposal, target_probs, generator=generator)

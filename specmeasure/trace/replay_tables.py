@@ -1,8 +1,7 @@
 """Positions and scores as parquet tables: one row for each token of each answer."""
 
 from array import array
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from specmeasure.records.replay import (
     TOKEN_CLASSES,
     CandidateScores,
     DraftScores,
+    HeadScores,
     LookupScores,
     TargetScores,
 )
@@ -30,7 +30,9 @@ _CODES: dict[type, dict[str, str]] = {  # of the arrays of each record
         "token_rank": "i",
     },
     LookupScores: {"num_drafts": "h", "num_matching": "h"},
+    HeadScores: {"rank": "i", "accept_chance": "f"},
 }
+_HEAD_COLUMNS = {"rank": "head_ranks", "accept_chance": "head_accept_chances"}  # lists, by head
 _PLACE = [
     pa.field("answer_index", pa.int32(), nullable=False),  # row in answers.parquet
     pa.field("position", pa.int32(), nullable=False),  # token of the answer, from 0
@@ -49,9 +51,13 @@ SCORE_SCHEMA = pa.schema(
     [
         pa.field("candidate", pa.dictionary(pa.int8(), pa.string()), nullable=False),
         *_PLACE,
-        *(  # null where the candidate is of the other kind
+        *(  # null where the candidate is of another kind
             pa.field(name, _TYPES[code])
             for name, code in (_CODES[DraftScores] | _CODES[LookupScores]).items()
+        ),
+        *(
+            pa.field(_HEAD_COLUMNS[name], pa.list_(_TYPES[code]))
+            for name, code in _CODES[HeadScores].items()
         ),
     ]
 )
@@ -97,6 +103,9 @@ def read_scores(path: Path) -> dict[str, dict[int, CandidateScores]]:
     found: dict[str, dict[int, CandidateScores]] = {}
     for name in pc.unique(table["candidate"]).to_pylist():
         own = table.filter(pc.equal(table["candidate"], name))
+        if not own[_HEAD_COLUMNS["rank"]].null_count:
+            found[str(name)] = _heads_by_answer(own)
+            continue
         kind = LookupScores if own["accept_chance"].null_count else DraftScores
         found[str(name)] = {
             answer: kind(**arrays)
@@ -108,13 +117,16 @@ def read_scores(path: Path) -> dict[str, dict[int, CandidateScores]]:
 def _columns(scores: Mapping[int, Any]) -> dict[str, pa.Array]:
     first = next(iter(scores.values()))
     codes = _CODES[type(first)]
-    lengths = [len(getattr(one, next(iter(codes)))) for one in scores.values()]
-    columns = {
-        field.name: pa.array(
-            np.concatenate([_as_numpy(getattr(one, field.name)) for one in scores.values()])
-        )
-        for field in fields(first)
-    }
+    per_row = first.num_heads if isinstance(first, HeadScores) else 1
+    lengths = [len(getattr(one, next(iter(codes)))) // per_row for one in scores.values()]
+    columns = {}
+    for name in codes:
+        values = np.concatenate([_as_numpy(getattr(one, name)) for one in scores.values()])
+        if isinstance(first, HeadScores):
+            ends = np.arange(sum(lengths) + 1, dtype=np.int32) * per_row
+            columns[_HEAD_COLUMNS[name]] = pa.ListArray.from_arrays(ends, values)
+        else:
+            columns[name] = pa.array(values)
     columns["answer_index"] = pa.array(np.repeat(np.fromiter(scores, dtype=np.int32), lengths))
     columns["position"] = pa.array(
         np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
@@ -127,20 +139,39 @@ def _as_numpy(values: "array[Any]") -> np.ndarray[Any, Any]:
 
 
 def _arrays_by_answer(table: pa.Table, codes: Mapping[str, str]) -> dict[int, dict[str, Any]]:
-    """Rows of one answer stand together, in order; so they were written."""
-    answers = table["answer_index"].to_numpy()
-    starts = np.flatnonzero(np.diff(answers, prepend=-1))
-    ends = [*starts[1:], len(answers)]
     columns = {
         name: np.ascontiguousarray(_plain(table[name]).astype(code)) for name, code in codes.items()
     }
     return {
-        int(answers[start]): {
-            name: array(codes[name], values[start:end].tobytes())
-            for name, values in columns.items()
+        answer: {
+            name: array(codes[name], values[rows].tobytes()) for name, values in columns.items()
         }
-        for start, end in zip(starts, ends, strict=True)
+        for answer, rows in _rows_by_answer(table)
     }
+
+
+def _heads_by_answer(table: pa.Table) -> dict[int, CandidateScores]:
+    num_heads = len(table[_HEAD_COLUMNS["rank"]][0])
+    columns = {
+        name: np.asarray(pc.list_flatten(table[_HEAD_COLUMNS[name]])).reshape(-1, num_heads)
+        for name in _CODES[HeadScores]
+    }
+    return {
+        answer: HeadScores(
+            num_heads=num_heads,
+            rank=array("i", columns["rank"][rows].tobytes()),
+            accept_chance=array("f", columns["accept_chance"][rows].tobytes()),
+        )
+        for answer, rows in _rows_by_answer(table)
+    }
+
+
+def _rows_by_answer(table: pa.Table) -> Iterator[tuple[int, slice]]:
+    """Rows of one answer stand together, in order; so they were written."""
+    answers = table["answer_index"].to_numpy()
+    starts = np.flatnonzero(np.diff(answers, prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(answers)], strict=True):
+        yield int(answers[start]), slice(start, end)
 
 
 def _plain(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:

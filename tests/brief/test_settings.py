@@ -10,8 +10,16 @@ from transformers import GenerationConfig
 from specmeasure.brief.markdown import escape_markdown
 from specmeasure.brief.settings import EngineSettings, write_caveats, write_settings
 from specmeasure.records.estimates import Costs, Unmeasured
-from specmeasure.records.plan import Arm, DraftSampling, Method, Sampling
-from specmeasure.records.trace import Manifest
+from specmeasure.records.plan import (
+    Arm,
+    DraftSampling,
+    Method,
+    NgramPick,
+    Sampling,
+    TypicalAcceptance,
+)
+from specmeasure.records.trace import Manifest, OtherVocabulary
+from specmeasure.records.tree import TokenTree
 from tests.brief import examples
 
 TRICKY = "/srv/it's a `model`"
@@ -20,6 +28,11 @@ EXIT_2 = Arm(
 )
 SERVERS = ["vLLM", "SGLang", "llama.cpp"]
 WARM = Sampling(temperature=0.7, top_k=20, top_p=0.9)
+LATEST = replace(examples.NGRAM_8, ngram_pick=NgramPick.LATEST)
+SUFFIX = Arm(name="suffix k=16", method=Method.SUFFIX, num_speculative_tokens=16)
+PAST = replace(SUFFIX, past_outputs="logs/answers.jsonl")
+HEADS = Arm(name="medusa", method=Method.MEDUSA, num_speculative_tokens=3, heads=TRICKY)
+TREE = replace(HEADS, num_speculative_tokens=4, tree=TokenTree.of([[0], [1], [0, 0], [0, 0, 0]]))
 COSTS = examples.draft_arm().costs
 
 
@@ -27,6 +40,25 @@ def by_engine(
     manifest: Manifest, arm: Arm, costs: Costs | Unmeasured | None = None
 ) -> dict[str, EngineSettings]:
     return {settings.engine: settings for settings in write_settings(manifest, arm, costs)}
+
+
+def no_setting(arm: Arm, manifest: Manifest | None = None) -> str:
+    """What is said of engines that cannot draft like the arm."""
+    caveats = write_caveats(manifest or examples.manifest(), arm)
+    return " ".join(caveat for caveat in caveats if caveat.startswith("No setting for "))
+
+
+def of_other_vocabulary(**changes: Sampling) -> Manifest:
+    """A run whose draft has another tokenizer."""
+    target, *_ = examples.manifest().models
+    other = OtherVocabulary(
+        num_draft_tokens=300, num_target_tokens=400, num_shared_tokens=200, matches_text=True
+    )
+    draft = replace(
+        examples.model(examples.DRAFT_4.draft, num_parameters=1), other_vocabulary=other
+    )
+    plan = replace(examples.manifest().plan, **changes)
+    return examples.manifest(plan=plan, models=(target, draft))
 
 
 def words(engine: str, manifest: Manifest, arm: Arm) -> list[str]:
@@ -175,9 +207,108 @@ def test_early_exit_is_for_transformers():
     assert ["transformers"] == list(settings)
     assert "assistant_early_exit=2)" in settings["transformers"].code
     assert "target.generation_config.num_assistant_tokens = 3\n" in settings["transformers"].code
-    assert "vLLM, SGLang and llama.cpp have no early-exit drafting." in write_caveats(
-        examples.manifest(), EXIT_2
+    assert no_setting(EXIT_2).startswith("No setting for vLLM, SGLang and llama.cpp: early exit ")
+
+
+def test_vllm_suffix():
+    """Its four keys, limits as this run's, and no cache where the run had no past answers."""
+    config, with_past = (
+        json.loads(words("vLLM", examples.manifest(), arm)[-1]) for arm in (SUFFIX, PAST)
     )
+
+    assert {
+        "method": "suffix",
+        "num_speculative_tokens": 16,
+        "suffix_decoding_max_tree_depth": 32,
+        "suffix_decoding_max_cached_requests": 0,
+        "suffix_decoding_max_spec_factor": 1.0,
+        "suffix_decoding_min_token_prob": 0.1,
+    } == config
+    assert {**config, "suffix_decoding_max_cached_requests": 10_000} == with_past
+
+
+def test_suffix_is_for_vllm():
+    """Other engines have none, and what vLLM needs and lacks is said."""
+    assert ["vLLM"] == list(by_engine(examples.manifest(), PAST))
+    assert all(name in no_setting(PAST) for name in ("SGLang", "llama.cpp", "transformers"))
+    assert any("arctic-inference" in one for one in write_caveats(examples.manifest(), SUFFIX))
+    assert any("no file of past" in one for one in write_caveats(examples.manifest(), PAST))
+
+
+def test_suffix_arms_are_watched_over_all_passes():
+    """Passes that drafted nothing count for suffix lookup as for n-grams."""
+    looked_up, by_ngram = (
+        by_engine(examples.manifest(), arm, COSTS)["vLLM"].watch
+        for arm in (SUFFIX, examples.NGRAM_8)
+    )
+
+    assert by_ngram == looked_up
+
+
+def test_latest_occurrence_has_no_flag():
+    """vLLM and transformers take the earliest occurrence: nothing is made up for them."""
+    assert {"SGLang", "llama.cpp"} == by_engine(examples.manifest(), LATEST).keys()
+    assert no_setting(LATEST).startswith("No setting for vLLM and transformers: prompt lookup ")
+
+
+@pytest.mark.parametrize("arm", [HEADS, TREE])
+def test_vllm_heads_are_a_chain(arm):
+    """As many drafts as can be kept of a chain; a tree's gain is not promised."""
+    config = json.loads(words("vLLM", examples.manifest(), arm)[-1])
+    said = [one for one in write_caveats(examples.manifest(), arm) if "no tree" in one]
+
+    assert {"method": "medusa", "model": TRICKY, "num_speculative_tokens": 3} == config
+    assert (arm.tree is not None) == bool(said)
+
+
+def test_tensorrt_llm_heads_are_a_tree():
+    """Its choices are the tree's paths, the root left out; its Python compiles."""
+    code = by_engine(examples.manifest(), TREE)["TensorRT-LLM"].code
+    compile(code, "brief", "exec")
+
+    assert "medusa_choices=[[0], [1], [0, 0], [0, 0, 0]]," in code
+    assert "num_medusa_heads=3," in code
+    assert "max_draft_len=4," in code
+    assert "SGLang, llama.cpp and transformers" in no_setting(TREE)
+
+
+def test_heads_alone_name_tensorrt_llm():
+    """It is no engine of the other methods' settings."""
+    for arm in (examples.DRAFT_4, examples.NGRAM_8, SUFFIX, EXIT_2):
+        assert "TensorRT" not in str(write_settings(examples.manifest(), arm, COSTS))
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), WARM])
+def test_a_draft_of_another_vocabulary(sampling):
+    """vLLM is told and drafts greedily, transformers gets both tokenizers, SGLang has none."""
+    manifest = of_other_vocabulary(sampling=sampling)
+    settings = by_engine(manifest, examples.DRAFT_4)
+    config = json.loads(words("vLLM", manifest, examples.DRAFT_4)[-1])
+    compile(settings["transformers"].code, "brief", "exec")
+
+    assert config["use_heterogeneous_vocab"] is True
+    assert "draft_sample_method" not in config
+    assert "assistant_tokenizer=assistant_tokenizer)" in settings["transformers"].code
+    assert no_setting(examples.DRAFT_4, manifest).startswith("No setting for SGLang: ")
+    assert any("vocabulary of its own" in one for one in write_caveats(manifest, examples.DRAFT_4))
+
+
+def test_a_shared_vocabulary_is_not_mentioned():
+    """No flag and no caveat where both models have one tokenizer."""
+    arm = examples.DRAFT_4
+
+    assert "heterogeneous" not in str(write_settings(examples.manifest(), arm, None))
+    assert not any("vocabular" in one for one in write_caveats(examples.manifest(), arm))
+
+
+@pytest.mark.parametrize("arm", [examples.DRAFT_4, examples.NGRAM_8, SUFFIX, HEADS, EXIT_2])
+def test_typical_acceptance_has_no_setting(arm):
+    """Engines that verify otherwise would not do what was measured; only that is said."""
+    lossy = replace(arm, lossy=TypicalAcceptance())
+    (said,) = write_caveats(examples.manifest(), lossy)
+
+    assert () == write_settings(examples.manifest(), lossy, COSTS)
+    assert said.startswith("No setting for vLLM, SGLang, llama.cpp")
 
 
 @pytest.mark.parametrize("arm", [examples.DRAFT_4, examples.NGRAM_8])

@@ -9,6 +9,7 @@ from specmeasure.brief.show import trial_text, trials_table
 from specmeasure.brief.walk import how_to_read, is_rejection, num_thrown_away
 from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import BlockRecord, Look, TokenProbs, TrialRecord
+from specmeasure.records.tree import TokenTree
 from tests.brief import examples
 from tests.brief.terminal import printed, styled
 from tests.fakes import make_block, make_trial
@@ -227,3 +228,68 @@ def test_table_holds_no_text():
 
 def fails_if_called(ids: Sequence[int]) -> str:
     raise AssertionError(f"nothing to detokenise in {ids}")
+
+
+TREE = TokenTree.of([(0,), (1,), (2,), (0, 0), (0, 1), (1, 0)])
+
+
+def of_trees(*, with_text: bool) -> TrialRecord:
+    """Prefill; a rejection below a node; a leaf at half depth; a full path; EOS inside a path."""
+    passes = (
+        ((), (1,), 0, False),
+        ((2, 3, 4, 5, 6, 7), (2, 8), 1, False),
+        ((2, 3, 4, 5, 6, 7), (4, 8), 1, False),
+        ((2, 3, 4, 5, 6, 7), (3, 7, 8), 2, False),
+        ((11, 3, 4, 5, 6, 7), (11,), 1, True),
+    )
+    blocks = tuple(
+        make_block(
+            len(drafts),
+            num_kept,
+            truncated=truncated,
+            draft_depth=2 if drafts else None,
+            draft_ids=drafts if with_text else None,
+            emitted_ids=emitted if with_text else None,
+        )
+        for drafts, emitted, num_kept, truncated in passes
+    )
+    return replace(examples.trial(with_text=with_text), blocks=blocks)
+
+
+def rows_of(trial: TrialRecord, tree: TokenTree | None) -> list[str]:
+    """The rows of its passes, blanks single."""
+    lines = [
+        " ".join(one.split()) for one in printed(trial_text(trial, detokenise, tree)).split("\n")
+    ]
+    first = next(place for place, line in enumerate(lines) if line.startswith("Pass"))
+    return [line for line in lines[first + 2 :] if line][: len(trial.blocks)]
+
+
+def test_a_tree_tells_the_path_that_was_kept():
+    """Kept nodes, the siblings that were rejected behind them, and the size of the whole tree."""
+    assert [
+        "0 – ␣one prefill",
+        "1 1/2 ␣two ✗␣five ✗␣six (of 6 nodes, depth 2) ␣eight recovered",
+        "2 1/2 ␣four (of 6 nodes, depth 2) ␣eight bonus",
+        "3 2/2 ␣three ␣seven (of 6 nodes, depth 2) ␣eight bonus",
+        "4 1/2 ␣end (of 6 nodes, depth 2) end of the answer",
+    ] == rows_of(of_trees(with_text=True), TREE)
+
+
+def test_a_tree_of_unknown_shape_claims_no_more_than_is_known():
+    """Without the arm's tree, or without ids, who was rejected and whether is not said."""
+    untold = rows_of(of_trees(with_text=True), None)
+    counted = rows_of(of_trees(with_text=False), TREE)
+
+    assert "1 1/2 ␣two (of 6 nodes, depth 2) ␣eight recovered, or bonus" == untold[1]
+    assert untold[3].endswith("bonus")
+    assert counted[1].startswith("1 9 6 1 5 2")  # context, nodes, kept, off the path, emitted
+    assert counted[1].endswith("recovered, or bonus")
+
+
+def test_sums_of_trees_count_nodes():
+    """Nodes are kept or off the kept paths; τ counts what was kept."""
+    text = " ".join(printed(trial_text(of_trees(with_text=True), detokenise, TREE)).split())
+
+    assert "24 drafts, nodes of trees up to 2 deep = 5 kept + 19 off the kept paths." in text
+    assert "τ = 1 + 5 kept / 4 passes with drafts = 2.25." in text

@@ -2,9 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from specmeasure.brief.tokens import Kind, show_trials
+from specmeasure.brief.tokens import Kind, ShownTree, show_trials
+from specmeasure.records.plan import BASELINE, Arm, Method
 from specmeasure.records.trace import BlockRecord
+from specmeasure.records.tree import TokenTree
 from tests.brief.reports import kept_trace, kept_trial, spell
+from tests.fakes import make_block
 
 
 def only(trial, detokenise=spell):
@@ -143,3 +146,31 @@ def test_baselines_are_not_shown():
 
     assert shown
     assert ["draft k=4"] == [one.arm for one in shown.trials]
+
+
+def test_trees_show_the_siblings_that_were_rejected():
+    """A rejection shows the last kept node's children, a leaf none; the size is told."""
+    tree = TokenTree.of([(0,), (1,), (0, 0), (0, 1)])
+    arm = Arm(name="heads", method=Method.MEDUSA, num_speculative_tokens=4, heads="h", tree=tree)
+    drafted = {"draft_depth": 2, "draft_ids": (2, 3, 4, 5)}
+    blocks = (
+        make_block(0, 0, draft_ids=(), emitted_ids=(1,)),
+        make_block(4, 1, **drafted, emitted_ids=(2, 6)),
+        make_block(4, 1, **drafted, emitted_ids=(3, 6)),
+        make_block(4, 2, **drafted, emitted_ids=(2, 5, 6)),
+    )
+    trial = replace(
+        kept_trial(arm="heads"),
+        blocks=blocks,
+        checks=None,
+        token_ids=tuple(token for block in blocks for token in block.emitted_ids or ()),
+    )
+    made = kept_trace(trial)
+    plan = replace(made.manifest.plan, arms=(BASELINE, arm))
+    shown = show_trials(replace(made, manifest=replace(made.manifest, plan=plan)), spell)
+
+    assert shown
+    (one,) = shown.trials
+    assert [(), (" w4", " w5"), (), ()] == [block.rejected for block in one.blocks]
+    assert [Kind.RECOVERED, Kind.BONUS, Kind.BONUS] == [b.tokens[-1].kind for b in one.blocks[1:]]
+    assert [None, *[ShownTree(num_nodes=4, depth=2)] * 3] == [block.tree for block in one.blocks]

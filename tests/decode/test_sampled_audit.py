@@ -7,14 +7,9 @@ import torch
 from torch import Tensor
 
 from specmeasure.decode import along
-from specmeasure.decode.along import (
-    Origin,
-    first_rejected,
-    judged_drafts,
-    read_along,
-    wants_same_shapes,
-)
+from specmeasure.decode.along import Origin, read_along, wants_same_shapes
 from specmeasure.decode.cache import CachedCausalLM
+from specmeasure.decode.judged import first_rejected, judged_drafts
 from specmeasure.decode.loop import Decoder
 from specmeasure.decode.sampled_audit import audit_sampled
 from specmeasure.decode.stopping import Stopping
@@ -92,8 +87,12 @@ def naive_pit(probs: list[float], order: list[int], token: int, part: float) -> 
 
 def test_drafts_are_laid_beside_the_tokens():
     """A recovered token stands for the draft that was rejected; bonus tokens for none."""
-    assert JUDGED == judged_drafts(BLOCKS)
-    assert [None, 3, None, None, None] == first_rejected(BLOCKS)
+    judged = judged_drafts(BLOCKS)
+
+    assert [() if one is None else (one,) for one in JUDGED] == [one.drafts for one in judged]
+    assert [0, 1, 1, 1, 4, 4, 4, 7, 8] == [one.block_start for one in judged]
+    assert [0, 0, 1, 2, 0, 1, 2, 0, 0] == [one.num_before for one in judged]
+    assert [None, 3, None, None, None] == first_rejected(BLOCKS, judged)
 
 
 def test_blocks_without_draft_ids_are_refused():
@@ -246,7 +245,7 @@ def test_passes_made_again_are_those_of_the_loop(method: str, dtype: torch.dtype
     decoded = decoder.decode(proposer, CONTEXT, stopping)
     answer = Finished(context_ids=CONTEXT, token_ids=decoded.token_ids)
 
-    again = read_along(target, draft, answer, as_decoded=decoded.blocks)
+    again = read_along(target, draft, answer, as_decoded=Origin(blocks=decoded.blocks))
 
     found = torch.cat([stretch.target_logits for stretch in again])
     assert len(decoded.token_ids) > 10

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from specmeasure.decode import batch, teacher
 from specmeasure.decode.cache import CachedCausalLM
+from specmeasure.decode.head_board import Heads, ranks_of
 from specmeasure.decode.loop import Decoder
 from specmeasure.decode.stopping import Stopping
 from specmeasure.decode.teacher import Drafter, Finished, Scored, score_batch, score_lookup
-from specmeasure.errors import BrokenLogits
+from specmeasure.errors import BrokenLogits, UnsupportedModel
+from specmeasure.proposers.medusa import MedusaHeads
 from specmeasure.proposers.ngram import NgramProposer
 from specmeasure.records.plan import GREEDY, DraftSampling, Sampling
 from specmeasure.speculate.sampling import sampling_probs
@@ -267,3 +269,167 @@ def test_the_prefill_drafts_nothing_in_a_lookup():
 
     assert [0, 2, 2] == list(scores.num_drafts)
     assert [0, 2, 1] == list(scores.num_matching)
+
+
+NUM_HEADS = 3
+
+
+def some_heads(seed: int = 0) -> MedusaHeads:
+    """Heads that are not far from the tiny targets' own, so that some drafts are right."""
+    torch.manual_seed(seed)
+    heads = MedusaHeads(hidden_size=32, vocab_size=tiny_models.VOCAB, num_heads=3, num_layers=1)
+    for weight in heads.parameters():
+        torch.nn.init.normal_(weight, std=0.25)
+    return heads.eval()
+
+
+def drafting_heads(
+    draft_sampling: DraftSampling = DraftSampling.PROBABILISTIC, num_heads: int = NUM_HEADS
+) -> Drafter:
+    heads = some_heads()
+    own = Heads(num_heads=num_heads, read=lambda states: heads(states, num_heads))
+    return Drafter(draft_sampling=draft_sampling, heads=own)
+
+
+@torch.inference_mode()
+def states_along(model: CachedCausalLM, answer: Finished) -> Tensor:
+    """What goes into the output head for each token [T, D], by one pass without a cache."""
+    ids = torch.tensor([[*answer.context_ids, *answer.token_ids]])
+    output = model.model(input_ids=ids, use_cache=False, output_hidden_states=True)
+    return output.hidden_states[-1][0, len(answer.context_ids) - 1 : -1]
+
+
+@torch.inference_mode()
+def naive_head_scores(
+    target: CachedCausalLM,
+    answer: Finished,
+    sampling: Sampling,
+    draft_sampling: DraftSampling,
+) -> tuple[list[int], list[float]]:
+    """Block by block, head by head, from full distributions, as the definitions have it."""
+    ids, states = answer.token_ids, states_along(target, answer)
+    probs, heads = distribution(logits_along(target, answer), sampling), some_heads()
+    is_point = sampling.is_greedy or draft_sampling is DraftSampling.GREEDY
+    ranks, chances = [], []
+    for start in range(len(ids)):
+        for head in range(NUM_HEADS):
+            place = start + head
+            if start == 0 or place >= len(ids):
+                ranks.append(-1)
+                chances.append(0.0)
+                continue
+            logits = heads(states[start - 1])[head]
+            order = sorted(range(len(logits)), key=lambda one: (-float(logits[one]), one))
+            ranks.append(order.index(ids[place]))
+            q = distribution(logits[None], sampling)[0, ids[place]]
+            p = probs[place, ids[place]]
+            likely = min(1.0, float(q / p)) if p > 0 else float(q > 0)
+            chances.append(float(ranks[-1] == 0) if is_point else likely)
+    return ranks, chances
+
+
+@pytest.mark.parametrize(("sampling", "draft_sampling"), SETTINGS, ids=str)
+@pytest.mark.parametrize("kind", ["crop", "crop, learnt positions", "sliding and full"])
+def test_heads_are_scored_from_the_state_before_the_block(
+    kind: str, sampling: Sampling, draft_sampling: DraftSampling
+):
+    """In a ragged batch, ranks and chances equal their definitions on an answer read alone."""
+    target, answers = cached(kind), ragged_answers()
+    found = score_batch(target, [drafting_heads(draft_sampling)], answers, sampling)
+    for answer, scored in zip(answers, found, strict=True):
+        ranks, chances = naive_head_scores(target, answer, sampling, draft_sampling)
+
+        assert NUM_HEADS == scored.drafts[0].num_heads
+        assert ranks == list(scored.drafts[0].rank)
+        assert chances == pytest.approx(list(scored.drafts[0].accept_chance), abs=2e-5)
+
+
+@pytest.mark.parametrize("kind", tiny_models.ALL)
+def test_heads_see_no_chunks(kind: str, monkeypatch: pytest.MonkeyPatch):
+    """One row a pass and one state at a time give the numbers of one chunk, beside other drafts."""
+    answers, sampling = ragged_answers(), Sampling(temperature=1.0)
+    drafters = [
+        Drafter(draft_sampling=DraftSampling.PROBABILISTIC, model=cached(kind, seed=1)),
+        drafting_heads(),
+    ]
+    whole = score_batch(cached(kind), drafters, answers, sampling)
+    monkeypatch.setattr(teacher, "LOGIT_BYTES", 4 * tiny_models.VOCAB * len(answers))
+    for one, other in zip(
+        whole, score_batch(cached(kind), drafters, answers, sampling), strict=True
+    ):
+        assert one.drafts[1].rank == other.drafts[1].rank
+        assert list(one.drafts[1].accept_chance) == pytest.approx(
+            list(other.drafts[1].accept_chance), abs=1e-3
+        )
+        assert one.drafts[0].token_rank == other.drafts[0].token_rank
+
+
+def test_fewer_heads_are_the_first_ones():
+    """A candidate's K cuts what is scored, not what the heads say."""
+    whole, first = (
+        score_batch(cached("crop"), [drafting_heads(num_heads=number)], ragged_answers(), GREEDY)
+        for number in (NUM_HEADS, 2)
+    )
+    for one, other in zip(whole, first, strict=True):
+        by_start = torch.tensor(one.drafts[0].rank).reshape(-1, NUM_HEADS)
+
+        assert by_start[:, :2].flatten().tolist() == list(other.drafts[0].rank)
+
+
+def test_no_heads_logits_pass_the_limit(monkeypatch: pytest.MonkeyPatch):
+    """All heads together make at most LOGIT_BYTES at once."""
+    sizes, heads = [], some_heads()
+
+    def weighed(states: Tensor) -> Tensor:
+        logits = heads(states)
+        sizes.append(logits.numel() * 4)
+        return logits
+
+    limit = 4 * tiny_models.VOCAB * NUM_HEADS * 7
+    monkeypatch.setattr(teacher, "LOGIT_BYTES", limit)
+    drafter = Drafter(
+        draft_sampling=DraftSampling.PROBABILISTIC, heads=Heads(num_heads=3, read=weighed)
+    )
+    score_batch(cached("crop"), [drafter], ragged_answers(), GREEDY)
+
+    assert limit >= max(sizes)
+    assert sum(len(one.token_ids) - 1 for one in ragged_answers()) == sum(sizes) * 7 // limit
+
+
+def test_equal_logits_rank_by_id():
+    """Rank 0 is what argmax finds, and every token has a rank of its own."""
+    logits = torch.tensor([1.0, 3.0, 3.0, 0.0, 3.0]).expand(5, 5)
+
+    assert [3, 0, 1, 4, 2] == ranks_of(logits, torch.arange(5)).tolist()
+    assert 1 == int(logits[0].argmax())
+
+
+def test_nan_of_heads_is_named():
+    """No rank is made of NaN."""
+    heads = some_heads()
+    torch.nn.init.constant_(heads.lm_heads[2].weight, torch.nan)
+    drafter = Drafter(
+        draft_sampling=DraftSampling.PROBABILISTIC, heads=Heads(num_heads=3, read=heads)
+    )
+
+    with pytest.raises(BrokenLogits, match="the drafting head's logits hold NaN"):
+        score_batch(cached("crop"), [drafter], ragged_answers(), GREEDY)
+
+
+def test_a_model_whose_head_is_not_called_is_refused():
+    """Heads need what goes into the output head; a model that hides it is named by its type."""
+    target = cached("crop")
+    output = target.model.get_output_embeddings()
+    target.model.get_output_embeddings = lambda: torch.nn.Linear(32, tiny_models.VOCAB)
+
+    assert output is not target.model.get_output_embeddings()
+    with pytest.raises(UnsupportedModel, match="'llama' does not call its output head"):
+        score_batch(target, [drafting_heads()], ragged_answers(), GREEDY)
+
+
+def test_nothing_stays_on_the_output_head():
+    """A replay leaves the target without hooks of its own."""
+    target = cached("crop")
+    score_batch(target, [drafting_heads()], ragged_answers(), GREEDY)
+
+    assert not target.model.get_output_embeddings()._forward_pre_hooks

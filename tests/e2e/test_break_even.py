@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from specmeasure import api
-from specmeasure.api.arms import plan_candidates
+from specmeasure.api.candidates import Drafters, plan_candidates
 from specmeasure.records.costs import CostRound, CostTable, DraftCosts
 from specmeasure.records.decision import Verdict
 from specmeasure.records.plan import BASELINE, ModelOptions, Plan
@@ -37,7 +37,7 @@ def test_a_weak_draft_is_refused_and_told_how_far_it_is(stories: tuple[str, str]
     target, draft = stories
     source = tmp_path / "stories.txt"
     source.write_text("\n".join(line.format(name) for name in WHO for line in OPENINGS) + "\n")
-    candidates = plan_candidates(drafts=[draft], most=8)
+    candidates = plan_candidates(Drafters(drafts=[draft]), most=8)
     plan = Plan(
         target=target,
         arms=(BASELINE, *candidates),

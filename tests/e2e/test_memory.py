@@ -23,7 +23,7 @@ def test_500_trials_need_no_more_memory_than_20(tmp_path: Path):
     prompts.write_text("\n".join(f"def function_{n}(value):" for n in range(260)))
     plan = Plan(
         target=demo.DRAFT_LARGE,
-        arms=api.plan_arms(drafts=[demo.DRAFT], ngram=False, lengths=[4])[:-1],
+        arms=api.plan_arms(api.Drafters(drafts=[demo.DRAFT]), lengths=[4])[:-1],
         max_new_tokens=12,
         options=ModelOptions(device="cpu", num_threads=1),
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from specmeasure.api.arms import plan_candidates
 from specmeasure.api.audits import audit_answers
+from specmeasure.api.candidates import Drafters, plan_candidates
 from specmeasure.records.audit import AuditReport
 from specmeasure.records.decision import Verdict
 from specmeasure.records.plan import BASELINE, ModelOptions, Plan
@@ -39,7 +39,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
         path = tmp_path_factory.mktemp("answers") / "answers.jsonl"
         path.write_text("".join(x for x in lines if json.loads(x)["temperature"] == temperature))
         options = ModelOptions(device="cpu", num_threads=1)
-        arms = (BASELINE, *plan_candidates(drafts=drafts, most=1))
+        arms = (BASELINE, *plan_candidates(Drafters(drafts=drafts), most=1))
         plan = Plan(target=str(MODELS / "target"), arms=arms, options=options)
         return audit_answers(Request(plan=plan, sources=(str(path),)))
 

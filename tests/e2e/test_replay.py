@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from specmeasure import demo
-from specmeasure.api.arms import plan_candidates
+from specmeasure.api.candidates import Drafters, NgramSizes, plan_candidates
 from specmeasure.api.replay_reports import conclude_replay
 from specmeasure.api.replays import read_replay, resume_replay, start_replay
 from specmeasure.corpus import load_corpus
@@ -54,10 +54,12 @@ def request_for(
     **changes: Any,
 ) -> ReplayRequest:
     candidates = plan_candidates(
-        drafts=[demo.DRAFT],
-        draft_samplings=draft_samplings,
-        exit_layers=[EXIT_LAYER],
-        ngram=True,
+        Drafters(
+            drafts=[demo.DRAFT],
+            draft_samplings=draft_samplings,
+            exit_layers=[EXIT_LAYER],
+            ngrams=[NgramSizes()],
+        ),
         most=MOST,
     )
     plan = Plan(
@@ -273,9 +275,9 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> Worked:
         seen.scored += [("draft" if is_drafting else "target", one) for one in answers]
         return score(self, arms, answers, sampling)
 
-    def looking_up(self: ReplayEngine, arm: Arm, one: Finished) -> LookupScores:
+    def looking_up(self: ReplayEngine, arm: Arm, one: Finished, sampling: Sampling) -> LookupScores:
         seen.looked_up.append(one)
-        return look_up(self, arm, one)
+        return look_up(self, arm, one, sampling)
 
     monkeypatch.setattr(ReplayEngine, "answer", answering)
     monkeypatch.setattr(ReplayEngine, "score", scoring)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from specmeasure import demo
-from specmeasure.api import plan_arms
+from specmeasure.api import Drafters, NgramSizes, plan_arms
 from specmeasure.corpus import load_corpus
 from specmeasure.decide import decide
 from specmeasure.engines import transformers
@@ -148,7 +148,7 @@ def test_half_precision_has_near_ties_and_no_divergence():
 @pytest.fixture(scope="module")
 def engine() -> TransformersEngine:
     return TransformersEngine.load(
-        plan_of(*plan_arms(drafts=[demo.DRAFT], ngram=True, lengths=[4]))
+        plan_of(*plan_arms(Drafters(drafts=[demo.DRAFT], ngrams=[NgramSizes()]), lengths=[4]))
     )
 
 

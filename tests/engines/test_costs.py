@@ -11,7 +11,9 @@ from torch import Tensor
 from specmeasure.decode.loop import Decoder
 from specmeasure.engines import costs
 from specmeasure.engines.costs import CostMeter, room_for
+from specmeasure.engines.proposing import Drafting
 from specmeasure.proposers.draft_model import DraftModelProposer
+from specmeasure.proposers.early_exit import EarlyExitProposer
 from specmeasure.records.costs import CostTable, DraftCosts
 from specmeasure.records.plan import GREEDY, Sampling
 from tests.decode.table_model import TableModel, random_table
@@ -68,12 +70,13 @@ class Bench:
     draft: TimedModel
     meter: CostMeter
 
-    def proposer(self) -> DraftModelProposer:
-        return DraftModelProposer(self.draft, GREEDY, generator=torch.Generator(), device=CPU)
+    def drafting(self) -> Drafting:
+        proposer = DraftModelProposer(self.draft, GREEDY, generator=torch.Generator(), device=CPU)
+        return Drafting(target=self.target, proposer=proposer)
 
     def table(self) -> CostTable:
         target = self.meter.target()
-        drafts = {"draft": self.meter.drafts(self.proposer(), target)}
+        drafts = {"draft": self.meter.drafts(self.drafting(), target)}
         return self.meter.table("told", target, drafts)
 
 
@@ -147,15 +150,61 @@ def test_blocks_are_run_in_another_order_every_time():
     assert len(sessions) > len(starts) // 2
 
 
+class TimedExit(TimedModel):
+    """A target whose verification is cheaper by what was drafted for it."""
+
+    def draft(self, ids: Tensor) -> Tensor:
+        self._clock.spend(DRAFT_S * len(ids))
+        return self.logits[ids]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        rows = super().forward(ids)
+        self._clock.spend(-DRAFT_S * (len(ids) - 1))
+        return rows
+
+
+def exit_drafting(made: Bench) -> Drafting:
+    target = TimedExit(made.clock, STEP_S, ROW_S)
+    proposer = EarlyExitProposer(target, GREEDY, generator=torch.Generator(), device=CPU)
+    return Drafting(target=target, proposer=proposer)
+
+
+def test_an_early_exit_is_timed_with_its_own_verifications():
+    """Rows that its drafts have read cost less; every size is timed, drafts at the usual ones."""
+    made = bench()
+    costs_of_target = made.meter.target()
+    drafts = made.meter.drafts(exit_drafting(made), costs_of_target)
+    table = made.meter.table("told", costs_of_target, {"exit": drafts})
+    for one in table.rounds:
+        own = one.drafts["exit"]
+        rows = [STEP_S + (ROW_S - DRAFT_S) * (rows - 1) for rows in table.num_rows]
+        for found in own.verify_s or ():
+            assert rows == pytest.approx(list(found), abs=2 * TICK_S)
+        for found in own.draft_s:
+            expected = [DRAFT_S * drafts for drafts in table.num_drafts]
+            assert expected == pytest.approx(list(found), abs=2 * TICK_S)
+
+        assert 2 == len(own.verify_s or ())
+
+
+def test_what_the_target_itself_verifies_is_not_timed_again():
+    """A draft model's verifications are those of the table."""
+    made = bench()
+
+    assert all(
+        one.verify_s is None for one in made.meter.drafts(made.drafting(), made.meter.target())
+    )
+
+
 @pytest.mark.parametrize("slowness", [0.5, 2.0])
 def test_a_machine_that_slows_down_changes_no_ratio(slowness: float):
     """A candidate timed at another speed than the target costs the same beside a step."""
     steady, drifting = bench(), bench()
     target = steady.meter.target()
-    expected = steady.meter.drafts(steady.proposer(), target)
+    expected = steady.meter.drafts(steady.drafting(), target)
     drifting.meter.target()
     drifting.clock.slowness = slowness
-    found = drifting.meter.drafts(drifting.proposer(), target)
+    found = drifting.meter.drafts(drifting.drafting(), target)
 
     for one, other in zip(expected, found, strict=True):
         assert_close(one, other)
@@ -250,6 +299,18 @@ def test_a_table_that_contradicts_itself_is_refused(changes: dict[str, Any], mes
     """Axes rise from 1, and every number has its place."""
     with pytest.raises(ValueError, match=message):
         replace(make_costs(), **changes)
+
+
+@pytest.mark.parametrize("num_rows", [6, 8])
+def test_a_candidates_own_verifications_have_the_tables_rows(num_rows: int):
+    """A grid of another shape is refused, with its place."""
+    table = make_costs()
+    one = table.rounds[0].drafts["small"]
+    own = replace(one, verify_s=((0.1,) * num_rows,) * 3)
+    rounds = (replace(table.rounds[0], drafts={"small": own}),)
+
+    with pytest.raises(ValueError, match=rf"verify_s\[0\] of small has {num_rows} numbers, 7"):
+        replace(table, rounds=rounds)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])

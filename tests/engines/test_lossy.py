@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from specmeasure import demo
-from specmeasure.api.arms import arms_at, plan_candidates
+from specmeasure.api.arms import arms_at
+from specmeasure.api.candidates import Drafters, NgramSizes, plan_candidates
 from specmeasure.engines.transformers import TransformersEngine, verify_rule
 from specmeasure.records.corpus import Prompt
 from specmeasure.records.plan import (
@@ -19,7 +20,7 @@ from specmeasure.speculate.verify import verify_strictly
 
 TYPICAL = TypicalAcceptance()
 ALMOST_STRICT = TypicalAcceptance(epsilon=0.5, delta=1e9)
-CANDIDATES = plan_candidates(drafts=[demo.DRAFT], ngram=True, most=1)
+CANDIDATES = plan_candidates(Drafters(drafts=[demo.DRAFT], ngrams=[NgramSizes()]), most=1)
 
 
 @pytest.fixture(scope="module")

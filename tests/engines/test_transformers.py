@@ -9,7 +9,8 @@ import torch
 
 from specmeasure import demo
 from specmeasure.api import plan_arms
-from specmeasure.api.arms import arms_at, plan_candidates
+from specmeasure.api.arms import arms_at
+from specmeasure.api.candidates import Drafters, NgramSizes, plan_candidates
 from specmeasure.corpus import load_corpus
 from specmeasure.engines.transformers import TransformersEngine
 from specmeasure.estimate.acceptance import acceptance_survival, count_acceptance
@@ -45,7 +46,9 @@ def engine_for(
 ) -> tuple[Plan, TransformersEngine]:
     made = Plan(
         target=target,
-        arms=plan_arms(drafts=drafts, ngram=ngram, lengths=lengths),
+        arms=plan_arms(
+            Drafters(drafts=drafts, ngrams=[NgramSizes()] if ngram else []), lengths=lengths
+        ),
         options=ModelOptions(device="cpu", dtype="float32", num_threads=1),
         **{"max_new_tokens": 64, **plan},
     )
@@ -85,9 +88,12 @@ def test_greedy_output_is_the_baselines_on_every_shipped_prompt(file: Path):
 
 
 @pytest.mark.slow
-def test_early_exits_keep_the_output_and_add_no_weights():
-    """The target's own first layers draft: token for token the baseline, only a cache more."""
-    arms = arms_at(plan_candidates(exit_layers=[2, 6], most=1), [1, 4])
+def test_early_exits_keep_the_output_and_add_no_memory():
+    """The target's own first layers draft: token for token the baseline, and the same cache.
+
+    An answer that ends inside a block leaves up to four drafts behind its end in there.
+    """
+    arms = arms_at(plan_candidates(Drafters(exit_layers=[2, 6]), most=1), [1, 4])
     options = ModelOptions(device="cpu", num_threads=1)
     plan = Plan(target=demo.TARGET, arms=arms, max_new_tokens=32, options=options)
     engine = TransformersEngine.load(plan)
@@ -97,7 +103,8 @@ def test_early_exits_keep_the_output_and_add_no_weights():
 
         assert {plain.token_ids} == {one.token_ids for one in fast}
         assert {plain.model_bytes} == {one.model_bytes for one in fast}
-        assert all(one.cache_bytes > plain.cache_bytes for one in fast)
+        row = plain.cache_bytes / (plain.num_prompt_tokens + len(plain.token_ids) - 1)
+        assert all(0 <= one.cache_bytes - plain.cache_bytes <= 4 * row for one in fast)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from specmeasure.records.replay import (
     Answer,
     CandidateFacts,
     DraftScores,
+    HeadScores,
     LookupScores,
     RecordingFacts,
     ReplayManifest,
@@ -69,6 +70,19 @@ def lookup_scores(num_drafts, num_matching):
     """A lookup's, by what it finds at every token."""
     return LookupScores(
         num_drafts=array("h", list(num_drafts)), num_matching=array("h", list(num_matching))
+    )
+
+
+def head_scores(chances):
+    """Heads', by their acceptance chances [T, H] for the block that starts at a token."""
+    chances = np.asarray(chances, dtype=np.float32)
+    ranks = np.where(chances > 0.5, 0, 1)
+    ahead = np.add.outer(np.arange(len(chances)), np.arange(chances.shape[1]))
+    is_there = (ahead < len(chances)) & (np.arange(len(chances)) > 0)[:, None]
+    return HeadScores(
+        num_heads=chances.shape[1],
+        rank=array("i", np.where(is_there, ranks, -1).ravel().tolist()),
+        accept_chance=array("f", np.where(is_there, chances, 0).ravel().tolist()),
     )
 
 
@@ -196,7 +210,7 @@ def _drawn_lookup(length, most, coverage, rng):
 def _manifest(plan):
     of_run = make_manifest(plan, [])
     return ReplayManifest(
-        schema_version=1,
+        schema_version=2,
         started_at=of_run.started_at,
         request=ReplayRequest(request=Request(plan=plan, sources=of_run.corpus.sources)),
         corpus=of_run.corpus,

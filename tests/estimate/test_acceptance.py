@@ -103,11 +103,40 @@ def test_survival_by_hand(counts):
         (make_block(0, 0), 0),
         (make_block(4, 2, truncated=True), 2),
         (make_block(4, 4, truncated=True), 4),
+        (make_block(9, 1, draft_depth=3), 2),
+        (make_block(9, 3, draft_depth=3), 3),
+        (make_block(9, 2, draft_depth=3, truncated=True), 2),
     ],
 )
 def test_drafts_are_judged_up_to_the_first_rejection(block, expected):
     """The rejected draft is judged, those behind it are not; EOS ends judgement without one."""
     assert expected == num_judged(block)
+
+
+@pytest.fixture
+def tree_counts():
+    """Trees of 9 nodes, 3 deep: whole, rejected at once and later, cut by EOS and by the budget."""
+    blocks = [
+        make_block(9, 3, draft_depth=3),
+        make_block(9, 0, draft_depth=3),
+        make_block(9, 1, draft_depth=3),
+        make_block(4, 1, draft_depth=1),
+        make_block(9, 2, draft_depth=3, truncated=True),
+        make_block(0, 0),
+    ]
+    return count_acceptance([[make_trial(f"p{i}", *blocks)] for i in range(12)], 3)
+
+
+def test_trees_are_counted_by_depth(tree_counts):
+    """τ counts kept drafts, the rate nodes; positions are depths with denominators of their own.
+
+    Depth 1: judged in five, kept in four. Depth 2: judged in three of the kept, kept in two. Depth
+    3: judged in the whole one alone, kept.
+    """
+    assert 1 + 7 / 5 == mean_acceptance_length(tree_counts, INTERVALS).value
+    assert 7 / 40 == draft_acceptance_rate(tree_counts, INTERVALS).value
+    assert (7 + 7 - 1) / 7 == tokens_per_target_pass(tree_counts, INTERVALS).value
+    assert [4 / 5, 2 / 3, 1.0] == values(conditional_acceptance(tree_counts, INTERVALS))
 
 
 @given(st.integers(1, 5).flatmap(lambda k: st.tuples(st.just(k), prompts_of(whole_block(k)))))

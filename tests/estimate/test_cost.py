@@ -16,6 +16,7 @@ from specmeasure.estimate.cost import (
     decoded,
     draft_ratio,
     flops_ratio,
+    own_verify_ratio,
     speedup_spread,
     spend,
 )
@@ -52,6 +53,37 @@ def test_blocks_between_what_was_timed():
 
     assert [1 + 0.1, 2 + 0.5 + 0.1, 3 + 0.8 + 0.1] == pytest.approx(costs.block_s[0, 0].tolist())
     assert [2 + 0.3, 4 + 1 + 0.3, 6 + 1.6 + 0.3] == pytest.approx(costs.block_s[0, 1].tolist())
+
+
+def exit_table(verify_s=((1.0, 2.0), (2.0, 3.0))) -> CostTable:
+    """The table by hand, its candidate verified at costs of its own."""
+    own = replace(HAND_ROUND.drafts["draft"], verify_s=verify_s)
+    return replace(HAND, rounds=(replace(HAND_ROUND, drafts={"draft": own}),))
+
+
+def test_a_candidates_own_verifications_take_the_place_of_the_targets():
+    """By hand: after an early exit three rows cost 2 instead of 3."""
+    costs = block_costs(exit_table(), "draft", 2, seed=0)
+
+    assert [1 + 0.1, 1.5 + 0.5 + 0.1, 2 + 0.8 + 0.1] == pytest.approx(costs.block_s[0, 0].tolist())
+    assert [[1.0, 2.0]] == costs.step_s.tolist()
+
+
+def test_a_cheaper_verification_needs_less_to_break_even():
+    """The same acceptance is faster by what verifying costs less."""
+    answers = [make_answer(num_tokens=41, num_prompt_tokens=10)]
+    scores = [draft_scores([0.5] * 41)]
+    dear, cheap = (spending(answers, scores, table, 2) for table in (HAND, exit_table()))
+
+    assert dear.baseline_s.tolist() == cheap.baseline_s.tolist()
+    assert (cheap.speculative_s < dear.speculative_s).all()
+
+
+def test_what_verifying_costs_a_candidate_alone():
+    """At the middle context and over the rounds' medians; None where it is as for the others."""
+    assert 3 / 2 == own_verify_ratio(exit_table(), "draft", 2)
+    assert 2.5 / 2 == own_verify_ratio(exit_table(), "draft", 1)
+    assert own_verify_ratio(HAND, "draft", 2) is None
 
 
 def test_more_drafts_than_were_timed():

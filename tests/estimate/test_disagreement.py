@@ -7,7 +7,7 @@ from specmeasure.estimate.disagreement import find_disagreement, geometric_lengt
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.records.estimates import Unmeasured
 from specmeasure.records.replay import TOKEN_CLASSES, TokenClass
-from tests.estimate.replays import draft_scores, lookup_scores, target_scores
+from tests.estimate.replays import draft_scores, head_scores, lookup_scores, target_scores
 
 INTERVALS = Intervals()
 WORDS, DIGITS = (TOKEN_CLASSES.index(one) for one in (TokenClass.WORD, TokenClass.DIGITS))
@@ -30,6 +30,18 @@ def test_the_first_token_is_nobodys():
     assert [1, 0, 1] == one.chance.tolist()
     assert [1, 2, 1] == one.place.tolist()
     assert [0, 0, 1] == one.prompt.tolist()
+
+
+def test_heads_are_judged_by_the_first_of_them():
+    """Its draft for every token after the first, whatever the later heads say."""
+    scores = [head_scores([[0.9, 0.1], [0.25, 1.0], [0.75, 1.0]]), head_scores([[0.9], [0.5]])]
+    target = [target_scores([0.3] * length, [WORDS] * length) for length in (3, 2)]
+
+    one = judge(scores, target, np.array([0, 1]))
+
+    assert [0.25, 0.75, 0.5] == one.chance.tolist()
+    assert one.has_draft.all()
+    assert 1.5 == geometric_length(one, 1)
 
 
 @pytest.mark.parametrize(

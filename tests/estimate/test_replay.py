@@ -16,12 +16,13 @@ from specmeasure.estimate.acceptance import AcceptanceCounts, acceptance_surviva
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.replay import count_replay, find_blocks
 from specmeasure.proposers.draft_model import DraftModelProposer
+from specmeasure.proposers.medusa import MedusaHeads, MedusaProposer
 from specmeasure.proposers.ngram import NgramProposer
 from specmeasure.records.plan import GREEDY, Sampling
 from specmeasure.speculate.sampling import sampling_probs
 from tests.decode.fake_clock import FakeClock
 from tests.decode.table_model import TableModel, random_table
-from tests.estimate.replays import draft_scores, lookup_scores, make_answer
+from tests.estimate.replays import draft_scores, head_scores, lookup_scores, make_answer
 from tests.fakes import make_block, make_trial
 
 MOST = 6
@@ -51,6 +52,20 @@ def walk_hits(hits, answer, k):
         return next(i for i in range(k + 1) if i == k or not ahead[i])
 
     return walk(answer.num_tokens, lambda place: min(k, budget - place - 1), num_right_at)
+
+
+def walk_heads(hits, answer, k):
+    """Heads [T, H] that are right where ``hits`` says so of the block's start; behind the end too.
+
+    ``k`` may be more than there are heads.
+    """
+    budget, length, most = answer.max_new_tokens or 10**6, answer.num_tokens, min(k, hits.shape[1])
+
+    def num_right_at(place):
+        right = [place + i >= length or hits[place, i] for i in range(most)]
+        return next(i for i in range(most + 1) if i == most or not right[i])
+
+    return walk(length, lambda place: min(most, budget - place - 1), num_right_at)
 
 
 def fields(counts: AcceptanceCounts):
@@ -92,6 +107,72 @@ def test_a_lookup_is_the_loops_own_walk(answer, k, seed):
     trial = walk(n, lambda t: min(k, int(found[t]), budget - t - 1), lambda t: int(right[t]))
     expected = count_acceptance([[trial]], k)
     assert fields(expected) == pytest.approx(fields(counts.at(k)), abs=1e-12)
+
+
+@given(answers, st.integers(1, MOST), st.integers(1, MOST), st.integers(0, 2**30))
+def test_greedy_heads_are_the_loops_own_walk(answer, k, num_heads, seed):
+    """Heads that are right or wrong by where the block starts; K beyond them drafts no more."""
+    hits = np.random.default_rng(seed).random((answer.num_tokens, num_heads)) < 0.6
+
+    counts = count_replay([answer], [head_scores(hits)], MOST)
+
+    expected = count_acceptance([[walk_heads(hits, answer, k)]], k)
+    assert fields(expected) == pytest.approx(fields(counts.at(k)), abs=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(2, 6),
+    st.integers(1, 3),
+    st.one_of(st.none(), st.integers(0, 3)),
+    st.integers(1, 3),
+    st.integers(0, 2**30),
+)
+def test_heads_chances_are_all_walks_weighted(length, num_heads, spare, k, seed):
+    """Every count is its expectation over the outcomes of a coin for each start and head."""
+    answer = make_answer(num_tokens=length, budget=None if spare is None else length + spare)
+    chances = np.random.default_rng(seed).random((length, num_heads)).astype(np.float32)
+    coins = [(t, h) for t in range(1, length) for h in range(num_heads) if t + h < length]
+    expected = 0.0
+    for outcome in product([False, True], repeat=len(coins)):
+        hits = np.zeros((length, num_heads), dtype=bool)
+        hits[tuple(np.transpose(coins))] = outcome
+        own = [chances[place] if hits[place] else 1 - chances[place] for place in coins]
+        expected += math.prod(own) * fields(count_acceptance([[walk_heads(hits, answer, k)]], k))
+
+    counts = count_replay([answer], [head_scores(chances)], 3)
+
+    assert np.asarray(expected) == pytest.approx(fields(counts.at(k)), abs=1e-6)
+
+
+@given(answers, st.integers(0, 2**30))
+def test_heads_that_know_the_answer_as_a_chain_does_count_as_one(answer, seed):
+    """Chances that do not depend on the block's start: the recurrence of chains."""
+    chances = np.random.default_rng(seed).random(answer.num_tokens)
+    places = np.add.outer(np.arange(len(chances)), np.arange(MOST))
+    by_start = np.append(chances, np.zeros(MOST))[places]
+
+    of_heads = count_replay([answer], [head_scores(by_start)], MOST)
+
+    of_chain = count_replay([answer], [draft_scores(chances)], MOST)
+    for k in range(1, MOST + 1):
+        assert fields(of_chain.at(k)) == pytest.approx(fields(of_heads.at(k)), abs=1e-9)
+
+
+def test_heads_of_answers_of_all_lengths_are_counted_apart():
+    """Answers that are padded to one length keep their own starts and counts."""
+    rng = np.random.default_rng(4)
+    paths = [make_answer(f"p{i}", num_tokens=n, budget=40) for i, n in enumerate([7, 40, 1, 2])]
+    scores = [head_scores(rng.random((path.num_tokens, 3))) for path in paths]
+
+    together = count_replay(paths, scores, 3).at(3)
+
+    for name in AcceptanceCounts.__slots__:
+        alone = [
+            getattr(count_replay([p], [s], 3).at(3), name)[0]
+            for p, s in zip(paths, scores, strict=True)
+        ]
+        assert np.array(alone) == pytest.approx(getattr(together, name))
 
 
 @settings(max_examples=30, deadline=None)
@@ -221,16 +302,47 @@ def test_turns_of_a_prompt_are_summed():
     assert (2, 2, 2) == counts.num_reached.shape
 
 
+class StatedTable(TableModel):
+    """A table whose state for a token is the token itself, one place of V."""
+
+    @property
+    def last_state(self):
+        return torch.eye(len(self.logits))[self.read[-1]]
+
+
+def table_heads(tables):
+    """Heads whose logits are these tables' [H, V, V], by the token before the block's last one."""
+    num_heads, size, _ = tables.shape
+    heads = MedusaHeads(hidden_size=size, vocab_size=size, num_heads=num_heads, num_layers=0)
+    for matrix, table in zip(heads.lm_heads, tables, strict=True):
+        matrix.weight.data = table.T.clone()
+    return heads
+
+
+def seen_by_heads(chances, ids, target_probs=None):
+    """Scores of an answer: chances [H, V, V] of a token by the one that the state stands for."""
+    whole, size = [PROMPT[-1], *ids], len(chances)
+    found = np.zeros((len(ids), size))
+    for start in range(1, len(ids)):
+        for head in range(min(size, len(ids) - start)):
+            token, before = ids[start + head], whole[start + head]
+            found[start, head] = chances[head][whole[start - 1], token]
+            if target_probs is not None:
+                found[start, head] = min(1, found[start, head] / target_probs[before, token])
+    return head_scores(found)
+
+
 def decode(target, proposer, *, sampling, seed, stopping):
     source = torch.Generator().manual_seed(seed)
+    table = StatedTable(target)
     decoder = Decoder(
-        target=TableModel(target),
+        target=table,
         sampling=sampling,
         generator=source,
         clock=FakeClock(),
         device=CPU,
     )
-    made = proposer(source) if proposer else None
+    made = proposer(source, table) if proposer else None
     return decoder.decode(made, PROMPT, stopping)
 
 
@@ -248,12 +360,12 @@ def test_the_real_loop_at_temperature_0(seed, k, budget, eos_ids):
     hits = draft.argmax(dim=1)[[PROMPT[-1], *ids[:-1]]] == torch.tensor(ids)
     lookup = NgramProposer(max_ngram=3, min_ngram=1, device=CPU)
 
-    def drafting(source):
+    def drafting(source, _):
         return DraftModelProposer(TableModel(draft), GREEDY, generator=source, device=CPU)
 
     for proposer, scores in (
         (drafting, draft_scores(hits)),
-        (lambda _: lookup, looked_up(lookup, ids)),
+        (lambda *_: lookup, looked_up(lookup, ids)),
     ):
         seen = decode(target, proposer, sampling=GREEDY, seed=0, stopping=stopping)
         trial = make_trial("p0", blocks=seen.blocks, num_emitted_tokens=len(ids))
@@ -262,6 +374,35 @@ def test_the_real_loop_at_temperature_0(seed, k, budget, eos_ids):
         assert fields(count_acceptance([[trial]], k)) == pytest.approx(
             fields(count_replay([answer], [scores], 5).at(k)), abs=1e-12
         )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**20), st.integers(1, 3), st.integers(2, 30), st.sets(st.integers(0, 11)))
+def test_heads_in_the_real_loop_at_temperature_0(seed, k, budget, eos_ids):
+    """Medusa heads through the real loop: every count, from one greedy answer."""
+    target = random_table(12, seed)
+    stopping = Stopping(
+        max_new_tokens=budget, eos_ids=frozenset(list(eos_ids)[:1]), num_speculative_tokens=k
+    )
+    ids = decode(target, None, sampling=GREEDY, seed=0, stopping=stopping).token_ids
+    place, following = torch.arange(12), []
+    for _ in range(3):  # heads that follow the target's own argmax, now and then another token
+        place = target.argmax(dim=1)[place]
+        following.append(target[place])
+    noise = torch.stack([random_table(12, seed + 1 + head) for head in range(3)])
+    tables = torch.stack(following) + 0.7 * noise
+    hits = torch.nn.functional.one_hot(tables.argmax(dim=2), 12).numpy()
+    answer = make_answer(num_tokens=len(ids), budget=budget)
+
+    def proposer(source, table):
+        return MedusaProposer(table_heads(tables), table, GREEDY, generator=source)
+
+    seen = decode(target, proposer, sampling=GREEDY, seed=0, stopping=stopping)
+    trial = make_trial("p0", blocks=seen.blocks, num_emitted_tokens=len(ids))
+    counts = count_replay([answer], [seen_by_heads(hits, ids)], 3)
+
+    assert seen.token_ids == ids
+    assert fields(count_acceptance([[trial]], k)) == pytest.approx(fields(counts.at(k)), abs=1e-12)
 
 
 def looked_up(lookup, ids):
@@ -283,16 +424,44 @@ def test_the_real_sampler_at_temperature_1(k):
 
     Within 4 standard errors of the difference of both means.
     """
-    sampling, num_answers = Sampling(temperature=1.0), 500
+    sampling = Sampling(temperature=1.0)
     stopping = Stopping(max_new_tokens=24, eos_ids=frozenset([5]), num_speculative_tokens=k)
     table, draft = random_table(6, 1), random_table(6, 1) + random_table(6, 2, spread=1.0)
     probs = [sampling_probs(one, sampling).numpy() for one in (table, draft)]
     chance = np.minimum(1, probs[1] / probs[0])
 
-    def proposer(source):
+    def proposer(source, _):
         return DraftModelProposer(TableModel(draft), sampling, generator=source, device=CPU)
 
-    real, expected = [], []
+    def score(path):
+        return draft_scores(chance[[PROMPT[-1], *path[:-1]], path])
+
+    assert_expected(table, proposer, score, sampling=sampling, stopping=stopping)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_real_sampler_with_heads(k):
+    """The same of heads, whose drafts know nothing of the tokens between the state and theirs."""
+    sampling = Sampling(temperature=1.0)
+    stopping = Stopping(max_new_tokens=24, eos_ids=frozenset([5]), num_speculative_tokens=k)
+    table = random_table(6, 1)
+    tables = torch.stack([0.5 * random_table(6, 7 + head) for head in range(3)])
+    laws = [sampling_probs(one, sampling).numpy() for one in (table, *tables)]
+
+    def proposer(source, target):
+        return MedusaProposer(table_heads(tables), target, sampling, generator=source)
+
+    def score(path):
+        return seen_by_heads(laws[1:], path, laws[0])
+
+    assert_expected(table, proposer, score, sampling=sampling, stopping=stopping)
+
+
+def assert_expected(table, proposer, score, *, sampling, stopping):
+    """Counts of sampled answers, and those expected of others, within 4 standard errors."""
+    real, expected, num_answers = [], [], 500
+    k, budget = stopping.num_speculative_tokens, stopping.max_new_tokens
     for seed in range(num_answers):
         seen = decode(table, proposer, sampling=sampling, seed=seed, stopping=stopping)
         trial = make_trial("p0", blocks=seen.blocks, num_emitted_tokens=len(seen.token_ids))
@@ -300,9 +469,8 @@ def test_the_real_sampler_at_temperature_1(k):
         path = decode(
             table, None, sampling=sampling, seed=10**6 + seed, stopping=stopping
         ).token_ids
-        answer = make_answer(num_tokens=len(path), budget=24)
-        scores = draft_scores(chance[[PROMPT[-1], *path[:-1]], path])
-        expected.append(fields(count_replay([answer], [scores], k).at(k)))
+        answer = make_answer(num_tokens=len(path), budget=budget)
+        expected.append(fields(count_replay([answer], [score(path)], k).at(k)))
 
     variances = np.var(real, axis=0) + np.var(expected, axis=0)
     apart = np.mean(real, axis=0) - np.mean(expected, axis=0)

@@ -160,12 +160,12 @@ def test_heads_reach_vllm_in_its_own_layout(tmp_path):
 
 
 def test_suffix_lookup_reaches_vllm():
-    """K is its cap; its other keys keep vLLM's defaults."""
+    """K is its cap, and it keeps no answers: the arm has no past outputs."""
     arm = Arm(name="suffix k=8", method=Method.SUFFIX, num_speculative_tokens=8)
+    config = json.loads(value(vllm(arm).argv, "--speculative-config"))
 
-    assert {"method": "suffix", "num_speculative_tokens": 8} == json.loads(
-        value(vllm(arm).argv, "--speculative-config")
-    )
+    assert ("suffix", 8) == (config["method"], config["num_speculative_tokens"])
+    assert 0 == config["suffix_decoding_max_cached_requests"]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from specmeasure.errors import BrokenLogits
 from specmeasure.records.plan import GREEDY, Sampling, TypicalAcceptance
+from specmeasure.records.tree import TokenTree
 from specmeasure.speculate.lossy import typical_thresholds, verify_typically
 from specmeasure.speculate.proposal import Proposal
 from specmeasure.speculate.sampling import greedy_tokens, sampling_probs
+from specmeasure.speculate.tree import path_to
 from specmeasure.speculate.verify import verify_greedy
 
 RULE = TypicalAcceptance()
@@ -171,3 +173,81 @@ def test_nan_is_refused_where_it_would_speak(sampling, broken_row):
         verify(drafts, logits, sampling)
     with pytest.raises(BrokenLogits, match="draft's"):
         verify(drafts - 8, logits.nan_to_num(), sampling)
+
+
+TREE = TokenTree.of([(0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (1, 0, 0), (2, 0), (2, 0, 0)])
+
+
+def random_tree(seed: int) -> tuple[Proposal, Tensor]:
+    """The likelier tokens of peaked and of flat rows, by their rank."""
+    made = generator(seed)
+    logits = torch.randn(TREE.num_nodes + 1, VOCAB_SIZE, generator=made)
+    logits *= torch.rand(TREE.num_nodes + 1, 1, generator=made) * 6
+    tokens = [
+        logits[1 + parent].topk(4).indices[path[-1] + int(torch.randint(2, (), generator=made))]
+        for path, parent in zip(TREE.paths, TREE.parents, strict=True)
+    ]
+    return Proposal(tokens=torch.stack(tokens), parents=TREE.parents), logits
+
+
+def typical_nodes(proposal: Proposal, logits: Tensor, sampling: Sampling) -> list[bool]:
+    """Whether the target finds each node typical after its parent, in plain arithmetic."""
+    at = Sampling(temperature=1.0) if sampling.is_greedy else sampling
+    rows = sampling_probs(logits, at).tolist()
+    found = []
+    for token, parent in zip(proposal.tokens.tolist(), TREE.parents, strict=True):
+        row = rows[1 + parent]
+        entropy = -sum(p * math.log(p) for p in row if p > 0)
+        found.append(row[token] > min(RULE.epsilon, RULE.delta * math.exp(-entropy)))
+    return found
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=str)
+def test_the_longest_typical_path_of_a_tree_is_kept(sampling):
+    """Of equally long ones the one that is tried first; then the target's own token."""
+    lengths = set()
+    for seed in range(200):
+        proposal, logits = random_tree(seed)
+        typical = typical_nodes(proposal, logits, sampling)
+        whole = [
+            path_to(node, TREE.parents)
+            for node in range(TREE.num_nodes)
+            if all(typical[one] for one in path_to(node, TREE.parents))
+        ]
+        longest = max(map(len, whole), default=0)
+        expected = next((path for path in whole if len(path) == longest), ())
+
+        verdict = verify_typically(proposal, logits, sampling, rule=RULE, generator=generator(seed))
+
+        assert expected == verdict.path
+        assert longest == verdict.num_accepted
+        if sampling.is_greedy:
+            assert int(logits[1 + (-1, *expected)[-1]].argmax()) == verdict.next_token
+        lengths.add(longest)
+    assert {0, 1, 2, 3} == lengths
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=str)
+def test_a_tree_of_chain_shape_is_the_chain(sampling):
+    """The same drafts are kept, and the same token is drawn behind them."""
+    for seed in range(50):
+        drafts, logits = random_block(seed)
+        tree = Proposal(tokens=drafts, parents=tuple(range(-1, NUM_DRAFTS - 1)))
+        verdict = verify_typically(tree, logits, sampling, rule=RULE, generator=generator(seed))
+
+        assert verify(drafts, logits, sampling, seed=seed).tokens == verdict.tokens
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=str)
+def test_nan_in_a_tree_is_refused(sampling):
+    """In the row that speaks, and as the mark of a broken draft."""
+    logits = torch.zeros(3, VOCAB_SIZE)
+    logits[:, 7] = 50
+    for row in (0, 2):
+        tree = Proposal(tokens=torch.tensor([3, 7]), parents=(-1, -1))
+        broken = logits.index_fill(0, torch.tensor([row]), torch.nan)
+        with pytest.raises(BrokenLogits, match="target's"):
+            verify_typically(tree, broken, sampling, rule=RULE, generator=generator())
+    tree = Proposal(tokens=torch.tensor([-1, 7]), parents=(-1, -1))
+    with pytest.raises(BrokenLogits, match="draft's"):
+        verify_typically(tree, logits, sampling, rule=RULE, generator=generator())

@@ -5,12 +5,13 @@ from array import array
 from dataclasses import asdict, replace
 
 import msgspec
+import numpy as np
 import pytest
 
 from specmeasure.errors import UnreadableTrace, UsageError
 from specmeasure.records.costs import CostTable
 from specmeasure.records.plan import Sampling
-from specmeasure.records.replay import DraftScores, LookupScores
+from specmeasure.records.replay import DraftScores, HeadScores, LookupScores
 from specmeasure.records.trace import FinishReason
 from specmeasure.trace import replays
 from specmeasure.trace.replays import ReplayJournal, create_replay, read_replay
@@ -115,9 +116,49 @@ def test_extreme_scores_are_read_as_they_were(tmp_path, trace):
     assert changed == read_replay(tmp_path)
 
 
+def head_scores(num_tokens, num_heads, seed=0):
+    """Ranks and chances that are all different."""
+    rng, size = np.random.default_rng(seed), num_tokens * num_heads
+    return HeadScores(
+        num_heads=num_heads,
+        rank=array("i", (rng.permutation(size) - 1).tolist()),
+        accept_chance=array("f", rng.random(size).tolist()),
+    )
+
+
+def test_heads_are_read_beside_other_candidates(tmp_path, trace):
+    """Every head's rank and chance stands at its token again; drafts and lookups are as before."""
+    heads = tuple(
+        head_scores(answer.num_tokens, 3, seed) for seed, answer in enumerate(trace.answers)
+    )
+    one_head = tuple(head_scores(answer.num_tokens, 1) for answer in trace.answers)
+    changed = replace(trace, scores={**trace.scores, "medusa": heads, "one head": one_head})
+    write_parts(tmp_path, changed)
+    seal(tmp_path, changed)
+
+    assert changed == read_replay(tmp_path)
+
+
+def test_heads_at_the_ends_of_their_ranges(tmp_path, trace):
+    """No token, the largest rank, chances down to the smallest: no column is too narrow."""
+    size = 2 * trace.answers[0].num_tokens
+    extreme = HeadScores(
+        num_heads=2,
+        rank=array("i", [-1, 2**31 - 1] + [0] * (size - 2)),
+        accept_chance=array("f", [0.0, 1.0, 1e-30] + [0.5] * (size - 3)),
+    )
+    others = (head_scores(answer.num_tokens, 2) for answer in trace.answers[1:])
+    changed = replace(trace, scores={**trace.scores, "medusa": (extreme, *others)})
+    write_parts(tmp_path, changed)
+    seal(tmp_path, changed)
+
+    assert changed == read_replay(tmp_path)
+
+
 def test_an_answer_of_one_token_is_read(tmp_path):
     """The shortest answers stand in the tables like any other."""
     trace = drawn_trace(num_prompts=3, budget=1)
+    trace = replace(trace, scores={**trace.scores, "medusa": (head_scores(1, 4),) * 3})
     write_parts(tmp_path, trace, size=1)
     seal(tmp_path, trace)
 
@@ -156,17 +197,17 @@ def test_no_replay_is_named(tmp_path):
         read_replay(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, "2", None])
 def test_another_schema_is_refused(sealed, version):
     """The message names both versions."""
     path = sealed / replays.MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": version}))
 
-    with pytest.raises(UnreadableTrace, match=f"version {version}, this specmeasure reads 1"):
+    with pytest.raises(UnreadableTrace, match=f"version {version}, this specmeasure reads 2"):
         read_replay(sealed)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "3", '{"schema_version": 1}', "{"])
+@pytest.mark.parametrize("content", ["", "[]", "3", '{"schema_version": 2}', "{"])
 def test_a_damaged_manifest_is_refused(unsealed, content):
     """Named, not raised as a decoder's error."""
     (unsealed / replays.MANIFEST).write_text(content)

@@ -1,0 +1,65 @@
+"""The target's first layers draft a chain, and leave what they read for verification."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from specmeasure.proposers.draft_model import next_draft
+from specmeasure.records.plan import GREEDY, DraftSampling, Sampling
+from specmeasure.speculate.proposal import Proposal
+
+
+class DraftingTarget(Protocol):
+    """A target that can read with its first layers alone."""
+
+    def draft(self, ids: Tensor) -> Tensor:
+        """Read ids [N]; the first layers' logits [N, V]. The target's next read includes them."""
+
+
+class EarlyExitProposer:
+    """Greedy drafts for a greedy target; otherwise greedy, or sampled as the target samples.
+
+    It remembers the last emitted token only: prompt and kept drafts are in the target's cache, and
+    what was rejected is forgotten with it.
+    """
+
+    def __init__(
+        self,
+        target: DraftingTarget,
+        sampling: Sampling,
+        *,
+        draft_sampling: DraftSampling = DraftSampling.PROBABILISTIC,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self._target = target
+        self._sampling = sampling if draft_sampling is DraftSampling.PROBABILISTIC else GREEDY
+        self._generator = generator
+        self._device = device
+        self._last = torch.empty(0, dtype=torch.int64, device=device)
+
+    def begin(self, prompt_ids: Sequence[int]) -> None:
+        """Nothing to read: the target's prefill went through the first layers."""
+
+    def propose(self, num_tokens: int) -> Proposal:
+        """Exactly ``num_tokens`` drafts, and their distributions when sampled."""
+        tokens: list[Tensor] = []  # each [1]
+        probs: list[Tensor] = []  # each [1, V]
+        step = self._last
+        for _ in range(num_tokens):
+            logits = self._target.draft(step)[-1:]
+            drafted = next_draft(logits, self._sampling, generator=self._generator)
+            tokens.append(drafted.token)
+            if drafted.probs is not None:
+                probs.append(drafted.probs)
+            step = drafted.token.clamp_min(0)  # the verifier reports NaN, not a bad index
+        return Proposal(
+            tokens=torch.cat(tokens) if tokens else step[:0],
+            probs=torch.cat(probs) if probs else None,
+        )
+
+    def commit(self, num_accepted: int, next_token: int) -> None:  # noqa: ARG002 - the protocol's
+        """Remember what the next draft follows."""
+        self._last = torch.tensor([next_token], device=self._device)
