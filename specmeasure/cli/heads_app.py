@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from specmeasure.cli import options as opt
+from specmeasure.cli.heads_train import train
 
 HEADS = "Heads"
 
@@ -105,3 +106,6 @@ def tree(
     from specmeasure.cli import heads as bodies
 
     bodies.tree(context, folder)
+
+
+heads.command()(train)

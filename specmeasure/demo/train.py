@@ -481,11 +481,11 @@ def main() -> None:
         else train_tokenizer(every, options.vocab)
     )
     if options.prompts_only:
-        for name, docs, num_rows, seed in (
+        for name, asked_of, num_rows, seed in (
             ("prompts", training, options.own_rows, options.seed),
             ("held-out", held_out, 400, options.seed + 1),
         ):
-            asked = contexts(tokenizer, docs, num_rows, seed)
+            asked = contexts(tokenizer, asked_of, num_rows, seed)
             write_prompts(asked, options.out / f"{name}.jsonl")
         return
     stream = token_stream(tokenizer, every)

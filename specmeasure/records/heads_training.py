@@ -86,5 +86,5 @@ class TrainedHeads:
     held_out_prompts: tuple[str, ...] = ()  # ids of prompts that the heads never learnt from
     num_steps: int | None = None
     checks: tuple[HeadsCheck, ...] = ()
-    training_s: float | None = None  # None: unfinished, or interrupted in between
+    training_s: float | None = None  # of its steps and checks, none twice; None: unfinished
     is_finished: bool = False

@@ -78,7 +78,7 @@ class _Progress(msgspec.Struct):
 
     checks: list[HeadsCheck]
     losses: list[float]  # of steps since the last check
-    seconds: float | None  # of training so far; None: unknown after an interruption
+    seconds: float  # of these steps and checks
 
 
 @dataclass(slots=True)
@@ -173,8 +173,7 @@ class HeadsTraining:
                 self.watchers.trial()
                 if trainer.step in trainer.check_steps:
                     self._check(trainer, progress, pace.seconds_left)
-                if progress.seconds is not None:
-                    progress.seconds += time.perf_counter() - started
+                progress.seconds += time.perf_counter() - started
                 self._keep(trainer, progress, now=is_interrupted())
         return progress
 
