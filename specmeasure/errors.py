@@ -10,7 +10,7 @@
     ├── ModelError                 a model cannot be loaded or used
     │   ├── ModelNotFound          no such folder, or hub id that cannot be had now
     │   ├── UnsafeWeights          pickled weights or remote code without the user's flag
-    │   ├── TokenizerMismatch      draft and target do not share a vocabulary
+    │   ├── TokenizerMismatch      draft and target hardly share a vocabulary
     │   ├── UnsupportedModel       a cache that cannot be rolled back, or no causal LM
     │   ├── OutOfMemory            weights or activations that do not fit
     │   └── BrokenLogits           NaN where a distribution should be
@@ -66,7 +66,7 @@ class UnsafeWeights(ModelError):
 
 
 class TokenizerMismatch(ModelError):
-    """Draft and target do not share a vocabulary."""
+    """Draft and target hardly share a vocabulary, or not as this command needs it."""
 
 
 class UnsupportedModel(ModelError):

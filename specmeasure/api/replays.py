@@ -160,8 +160,8 @@ def replay_targets(
     """
     if sum(len(one.request.plan.speculative_arms) for one in requests) < 2:
         raise UsageError(
-            "one candidate, and nothing to compare it with: name another --draft or --ngram, or "
-            "use specmeasure replay --confirm 1."
+            "one candidate, and nothing to compare it with: name another --draft, --medusa or "
+            "--ngram, or use specmeasure replay --confirm 1."
         )
     names = [request.request.plan.target for request in requests]
     replayed = {}

@@ -18,8 +18,8 @@ def layer_count(name: str, options: ModelOptions) -> int:
     """How many layers a target has.
 
     Raises:
-        ModelError: it is not there.
+        ModelError: it is not there, or does not say.
     """
-    from specmeasure.engines.loading import load_config
+    from specmeasure.engines.layers import num_layers
 
-    return int(load_config(name, options).get_text_config().num_hidden_layers)
+    return num_layers(name, options)

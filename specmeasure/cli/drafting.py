@@ -39,7 +39,7 @@ def drafters(
             NamedHeads(name=name, num_heads=api.head_count(name, options))
             for name in asked["medusa"] or ()
         ),
-        trees=tuple(map(api.read_tree, asked["tree"] or ())),
+        trees=tuple(map(api.read_tree, asked.get("tree") or ())),  # replays have none
         ngrams=_ngrams(asked),
         suffix=asked["suffix"],
         past_outputs=tuple(_absolute(path) for path in asked["past_outputs"] or ()),

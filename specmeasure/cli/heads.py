@@ -26,7 +26,6 @@ WITH_RESUME = {"resume", "prompts", "as_json", "quiet"}
 _NOTHING_ELSE: dict[str, Any] = {  # ways to draft that a profile has no option for
     "draft": None,
     "early_exit": None,
-    "tree": None,
     "ngram": False,
     "ngram_sizes": None,
     "ngram_pick": "earliest",
