@@ -72,14 +72,14 @@ def test_what_cannot_be_trained_is_a_usage_error(typed, said):
 def test_kill_9_loses_nothing_that_matters(prompts, tmp_path):
     """Killed while training and gone on with: the weights of a training in one piece."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert 0 == specmeasure(*arguments(prompts, whole, 100), "--quiet").returncode
+    assert 0 == specmeasure(*arguments(prompts, whole, 200), "--quiet").returncode
     with subprocess.Popen(
-        [COMMAND, *arguments(prompts, killed, 100)],
+        [COMMAND, *arguments(prompts, killed, 200)],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     ) as process:
-        next(line for line in process.stderr if line.startswith(b"step 210 of 300"))
+        next(line for line in process.stderr if line.startswith(b"step 210 of 600"))
         process.kill()
     assert -signal.SIGKILL == process.returncode
     assert (killed / "checkpoint.safetensors").is_file()

@@ -1,4 +1,4 @@
-"""Sampled output with suffix lookup has the target's distribution: 200,000 samples, by chi-square.
+"""Sampled output with suffix lookup has the target's distribution: 20,000 samples, by chi-square.
 
 All pairs of tokens over a three-token vocabulary. Every context has one proposal, since
 lookup knows no chance: it is asked for once, and the real verifier decides each sample.
@@ -19,7 +19,7 @@ from specmeasure.speculate.sampling import sampling_probs
 from specmeasure.speculate.verify import verify_strictly
 from tests.decode.table_model import random_table
 
-VOCAB, LENGTH, NUM_SAMPLES, ALPHA = 3, 2, 200_000, 1e-3
+VOCAB, LENGTH, NUM_SAMPLES, ALPHA = 3, 2, 20_000, 1e-3
 SAMPLING = Sampling(temperature=0.8)
 PROMPT = (0, 1, 2, 0, 1, 2, 0, 1)
 TARGET = random_table(VOCAB, 1)
