@@ -23,6 +23,7 @@ from specmeasure.records.replay import ReplayRequest, ReplayTrace
 from specmeasure.records.request import Request
 
 WITH_RESUME = {"resume", "prompts", "as_json", "quiet"}
+_AGAIN = "heads profile"
 _NOTHING_ELSE: dict[str, Any] = {  # ways to draft that a profile has no option for
     "draft": None,
     "early_exit": None,
@@ -40,7 +41,7 @@ def profile(context: typer.Context) -> None:
     if asked["resume"]:
         running.refuse_beside(context, "--resume", WITH_RESUME)
         folder: Path = asked["resume"]
-        with watched(folder, quiet=asked["quiet"]) as watchers:
+        with watched(folder, quiet=asked["quiet"], command=_AGAIN) as watchers:
             trace = replays.resume_replay(folder, asked["prompts"] or (), watchers=watchers)
     else:
         folder, trace = _start(asked)
@@ -79,7 +80,7 @@ def _show(summary: Any, page: Path) -> None:
 def _start(asked: dict[str, Any]) -> tuple[Path, ReplayTrace]:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005 - the user's own clock
     folder: Path = asked["out"] or Path("reports") / f"heads-{stamp}"
-    with watched(folder, quiet=asked["quiet"]) as watchers:
+    with watched(folder, quiet=asked["quiet"], command=_AGAIN) as watchers:
         trace = profiles.start_profile(
             _request(asked, watchers),
             folder,
@@ -92,9 +93,13 @@ def _start(asked: dict[str, Any]) -> tuple[Path, ReplayTrace]:
 def _request(asked: dict[str, Any], watchers: api.Watchers) -> ReplayRequest:
     if not asked["prompts"]:
         raise UsageError("no prompts: name files, folders or - for stdin (or --resume a profile).")
-    if not asked["medusa"]:
+    target, medusa = asked["target"], asked["medusa"]
+    if target is None:
+        target, medusa = demo.TARGET, medusa or [demo.MEDUSA]
+        watchers.stage("no --target: using the embedded pair")
+    if not medusa:
         raise UsageError("no heads: name them with --medusa, a folder or a hub id.")
-    named = {**_NOTHING_ELSE, **asked, "target": asked["target"] or demo.TARGET}
+    named = {**_NOTHING_ELSE, **asked, "target": target, "medusa": medusa}
     plan = running.plan_for(named, watchers, lambda candidates: (BASELINE, *candidates))
     return ReplayRequest(
         request=Request(

@@ -24,8 +24,16 @@ _COMMANDS = {"replay.json": "replay", "training.json": "heads train", "manifest.
 
 
 @contextmanager
-def watched(folder: Path | None, *, quiet: bool = False) -> Iterator[api.Watchers]:
-    """Watchers that tell of the body on stderr; Ctrl-C ends it with a way to go on."""
+def watched(
+    folder: Path | None, *, quiet: bool = False, command: str | None = None
+) -> Iterator[api.Watchers]:
+    """Watchers that tell of the body on stderr; Ctrl-C ends it with a way to go on.
+
+    Args:
+        folder: where something is recorded.
+        quiet: say warnings alone.
+        command: goes on with it; None: the one that its files tell.
+    """
     console = Console(stderr=True)
     try:
         if not quiet and _can_redraw(console):
@@ -34,7 +42,7 @@ def watched(folder: Path | None, *, quiet: bool = False) -> Iterator[api.Watcher
         else:
             yield _line_by_line(console, quiet=quiet)
     except KeyboardInterrupt:
-        raise RunInterrupted(f"interrupted.{_way_on(folder)}") from None
+        raise RunInterrupted(f"interrupted.{_way_on(folder, command)}") from None
 
 
 def warn(text: str) -> None:
@@ -122,12 +130,12 @@ class _Screen:
         return Group(progress_table(self._arms), self._progress)
 
 
-def _way_on(folder: Path | None) -> str:
+def _way_on(folder: Path | None, command: str | None) -> str:
     """How to finish what was begun in a folder."""
     if folder is None:
         return ""
-    begun = (command for name, command in _COMMANDS.items() if (folder / name).exists())
-    command = next(begun, None)
-    if command is None:
+    begun = next((own for name, own in _COMMANDS.items() if (folder / name).exists()), None)
+    if begun is None:
         return ""
-    return f" What was recorded is kept; go on with: specmeasure {command} --resume {folder}"
+    way = command or begun
+    return f" What was recorded is kept; go on with: specmeasure {way} --resume {folder}"

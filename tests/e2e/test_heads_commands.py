@@ -189,7 +189,7 @@ def test_the_library_says_the_same(profiled: Path, trace: ReplayTrace):
     ("arguments", "message"),
     [
         (("profile", "--medusa", "x"), "no prompts"),
-        (("profile", "prompts/"), "no heads: name them with --medusa"),
+        (("profile", "prompts/", "--target", "t"), "no heads: name them with --medusa"),
     ],
 )
 def test_what_a_profile_needs(arguments: tuple[str, ...], message: str):
