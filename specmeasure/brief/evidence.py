@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
-from specmeasure.brief.exits import write_poor_exit
+from specmeasure.brief.exits import write_poor_exits
 from specmeasure.brief.joined import JoinedArm
-from specmeasure.brief.names import plain
+from specmeasure.brief.names import listed, plain
 from specmeasure.brief.numbers import TIMES, count, level, noise
 from specmeasure.brief.pace import tolerated, write_steadiness
 from specmeasure.records.decision import Policy
@@ -34,7 +34,7 @@ def write_short_evidence(
     manifest: Manifest, estimates: Estimates, policy: Policy, arms: Sequence[JoinedArm]
 ) -> tuple[str, ...]:
     """The same for one page, where how intervals are made is left to the details."""
-    warnings = "; ".join(map(plain, manifest.warnings))
+    warnings = "; ".join(plain(warning).rstrip(".") for warning in manifest.warnings)
     return (
         _levels(estimates, arms),
         *_facts(manifest, estimates, policy, arms),
@@ -75,12 +75,23 @@ def _facts(
         _noise_floor(estimates, policy),
         *([steady] if steady else []),
         f"{_completeness(manifest, estimates, arms)} {_left_out(manifest)}",
-        *(
-            said
-            for arm in arms
-            for said in write_poor_exit(arm.plan, arm.estimates.draft_acceptance_rate)
-        ),
+        *_trees(arms),
+        *write_poor_exits((arm.plan, arm.estimates.draft_acceptance_rate) for arm in arms),
     )
+
+
+def _trees(arms: Sequence[JoinedArm]) -> list[str]:
+    """How trees compare with chains; nothing where none was run."""
+    trees = [plain(arm.plan.name) for arm in arms if arm.plan.tree is not None]
+    if not trees:
+        return []
+    stand = "is" if len(trees) == 1 else "are"
+    return [
+        (
+            f"Most nodes of a tree are thrown away by design: {listed(trees)} {stand} set beside "
+            "chains by τ and speed, not by the share of drafts that were accepted."
+        )
+    ]
 
 
 def _resampling(estimates: Estimates, arms: Sequence[JoinedArm]) -> str:

@@ -1,9 +1,9 @@
 """Early exits: which of them a page shows in full, all of them by layer, and where they fail."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from specmeasure.brief.names import plain
+from specmeasure.brief.names import listed, plain
 from specmeasure.brief.numbers import count, quantity, rate
 from specmeasure.brief.replay_tables import predicted_speedup, speed_alone
 from specmeasure.brief.tables import Footnotes, Table
@@ -106,17 +106,26 @@ def write_own_verification(predictions: Predictions) -> str:
     )
 
 
-def write_poor_exit(arm: Arm, acceptance: Estimate | None) -> list[str]:
-    """That an exit drafts poorly, and what would be needed; nothing where it does not."""
-    if arm.exit_layer is None or not isinstance(acceptance, Interval):
-        return []
-    if acceptance.value >= _POOR_ACCEPTANCE:
+def write_poor_exits(arms: Iterable[tuple[Arm, Estimate | None]]) -> list[str]:
+    """Which exits draft poorly, and what would be needed; nothing where none does.
+
+    Args:
+        arms: each with the share of its drafts that was kept.
+    """
+    poor = [
+        f"{rate(kept)} of what {plain(arm.name)} drafts"
+        for arm, kept in arms
+        if arm.exit_layer is not None
+        and isinstance(kept, Interval)
+        and kept.value < _POOR_ACCEPTANCE
+    ]
+    if not poor:
         return []
     return [
         (
-            f"The target keeps {rate(acceptance)} of what {plain(arm.name)} drafts: models not "
-            "trained for early exits draft poorly from their first layers, and a checkpoint "
-            "trained with LayerSkip would be needed, such as facebook/layerskip-llama3.2-1B."
+            f"The target keeps {listed(poor)}: models not trained for early exits draft poorly "
+            "from their first layers, and a checkpoint trained with LayerSkip would be needed, "
+            "such as facebook/layerskip-llama3.2-1B."
         )
     ]
 

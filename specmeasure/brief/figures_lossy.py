@@ -27,6 +27,7 @@ from specmeasure.records.estimates import (
     Estimates,
     Interval,
 )
+from specmeasure.records.plan import TypicalAcceptance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,18 +99,30 @@ def _chart(
     all_axes[0].set_ylabel(f"Decode speedup ({TIMES}),\n{all_levels(speeds)} intervals")
     handles, labels = all_axes[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=num_columns(labels), title="★ strict"
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=num_columns(labels),
+        title="★ strict; others by ε,δ",
     )
     number = sum(map(len, sweeps.values()))
     set_title(figure, f"What {count(number, 'loose rule')} buy: speed against what they change")
     return figure
 
 
-def _points(panel: _Panel, arms: Sequence[ArmEstimates]) -> list[tuple[Interval, Interval]]:
-    """Drift and speed of the arms that have both, by rising drift."""
-    found = [(panel.of(arm), published_speedup(arm)) for arm in arms]
-    both = [(x, y) for x, y in found if isinstance(x, Interval) and isinstance(y, Interval)]
-    return sorted(both, key=lambda pair: pair[0].value)
+def _points(panel: _Panel, arms: Sequence[ArmEstimates]) -> list[tuple[Interval, Interval, str]]:
+    """Drift, speed and thresholds of the arms that have both, by rising drift."""
+    found = [(panel.of(arm), published_speedup(arm), _thresholds(arm)) for arm in arms]
+    both = [
+        (x, y, said) for x, y, said in found if isinstance(x, Interval) and isinstance(y, Interval)
+    ]
+    return sorted(both, key=lambda point: point[0].value)
+
+
+def _thresholds(arm: ArmEstimates) -> str:
+    """ε and δ, as the arm's name has them; the paper's where it has none."""
+    numbers = arm.name.partition(_RULE)[2].strip()
+    return numbers or f"{TypicalAcceptance().epsilon:g},{TypicalAcceptance().delta:g}"
 
 
 def _draw(
@@ -119,13 +132,13 @@ def _draw(
     if not points:
         return
     axes.errorbar(
-        [panel.scale * x.value for x, _ in points],
-        [y.value for _, y in points],
+        [panel.scale * x.value for x, _, _ in points],
+        [y.value for _, y, _ in points],
         xerr=[
-            [panel.scale * (x.value - x.low) for x, _ in points],
-            [panel.scale * (x.high - x.value) for x, _ in points],
+            [panel.scale * (x.value - x.low) for x, _, _ in points],
+            [panel.scale * (x.high - x.value) for x, _, _ in points],
         ],
-        yerr=[[y.value - y.low for _, y in points], [y.high - y.value for _, y in points]],
+        yerr=[[y.value - y.low for _, y, _ in points], [y.high - y.value for _, y, _ in points]],
         label=label,
         color=look.colour,
         marker=look.marker,
@@ -134,6 +147,15 @@ def _draw(
         linewidth=1,
         capsize=2,
     )
+    for x, y, said in points:
+        axes.annotate(
+            said,
+            (panel.scale * x.value, y.value),
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize="small",
+            color=look.colour,
+        )
 
 
 def _mark_strict(axes: "Axes", arm: ArmEstimates | None, look: Look) -> None:

@@ -201,4 +201,4 @@ def _title(study: TreeStudy) -> str:
     best = study.best
     if best is None:
         return "What trees of drafts keep; their blocks were not timed"
-    return f"A tree of {best.num_nodes} nodes is predicted fastest: {speed_of(best.best)}"
+    return f"Of trees one of {best.num_nodes} nodes is predicted fastest: {speed_of(best.best)}"

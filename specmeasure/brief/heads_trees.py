@@ -162,7 +162,7 @@ def _halves(study: TreeStudy) -> list[str]:
 def _largest(study: TreeStudy) -> list[str]:
     """Where the search ended at its edge, or went beyond what was timed."""
     said = []
-    if study.best_size is not None and study.best_size == study.sizes[-1].num_nodes > 1:
+    if len(study.sizes) > 1 and study.best_size == study.sizes[-1].num_nodes:
         said.append("The fastest size is the largest looked at: ask for larger ones with --nodes.")
     most = max(study.timed_nodes, default=None)
     if most is not None and study.sizes[-1].num_nodes > most:

@@ -18,6 +18,7 @@ from specmeasure.records.replay import ReplayManifest
 from specmeasure.records.trace import CorpusFacts, Environment, Manifest, ModelFacts
 
 _FINGERPRINT_DIGITS = 12
+_NO_CACHE = "none"  # of heads, which read the target's states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +83,9 @@ def write_replay_provenance(
 
 
 def _model_facts(models: Sequence[ModelFacts]) -> tuple[Fact, ...]:
-    """The target and its drafts, a line each; none of a run on servers."""
-    labels = ("Target", *("Draft",) * len(models[1:]))[: len(models)]
+    """The target, its drafts and heads, a line each; none of a run on servers."""
+    drafts = ("Heads" if one.cache == _NO_CACHE else "Draft" for one in models[1:])
+    labels = ("Target", *drafts)[: len(models)]
     return tuple(
         Fact(label=label, text=_model(model)) for label, model in zip(labels, models, strict=True)
     )
@@ -105,10 +107,11 @@ def _server_facts(manifest: Manifest) -> tuple[Fact, ...]:
 
 
 def _model(model: ModelFacts) -> str:
+    rollback = "" if model.cache == _NO_CACHE else f", cache rollback: {plain(model.cache)}"
     return (
         f"{plain(model.name)} ({_digest(model.fingerprint)}), {_parameters(model.num_parameters)} "
-        f"parameters, {plain(model.dtype).removeprefix('torch.')} on {plain(model.device)}, "
-        f"cache rollback: {plain(model.cache)}{_other_vocabulary(model)}"
+        f"parameters, {plain(model.dtype).removeprefix('torch.')} on {plain(model.device)}"
+        f"{rollback}{_other_vocabulary(model)}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from specmeasure.brief.exits import arms_by_name, write_poor_exit
+from specmeasure.brief.exits import arms_by_name, write_poor_exits
 from specmeasure.brief.names import plain
 from specmeasure.brief.numbers import count, quantity, rate
 from specmeasure.brief.replay_tables import configuration, percent, said_lengths
@@ -23,10 +23,8 @@ def write_notes(trace: ReplayTrace, predictions: Predictions) -> tuple[str, ...]
         _oracle(fastest),
         *_at_the_end(fastest),
         *(said for one in predictions.candidates for said in _unlike_halves(one)),
-        *(
-            said
-            for one in predictions.candidates
-            for said in write_poor_exit(arms[one.name], one.disagreement.acceptance)
+        *write_poor_exits(
+            (arms[one.name], one.disagreement.acceptance) for one in predictions.candidates
         ),
     )
 

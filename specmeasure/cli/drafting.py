@@ -49,6 +49,34 @@ def drafters(
     return named
 
 
+def notes_on_heads(named: Drafters, lengths: Sequence[int]) -> list[str]:
+    """Where heads draft less than was asked for.
+
+    >>> heads = NamedHeads(name="a/heads", num_heads=4)
+    >>> notes_on_heads(Drafters(heads=[heads]), [2, 4])
+    []
+    >>> notes_on_heads(Drafters(heads=[heads]), [4, 8])
+    ['a/heads: 4 heads draft 4 tokens at most; K = 8 is measured as K = 4 there.']
+    """
+    notes = []
+    for heads in named.heads:
+        most = heads.num_heads
+        above = ", ".join(str(length) for length in lengths if length > most)
+        if above:
+            notes.append(
+                f"{heads.name}: {most} heads draft {most} tokens at most; K = {above} is measured "
+                f"as K = {most} there."
+            )
+        for tree in named.trees:
+            fitting = tree.down_to(most) or tree
+            if fitting != tree:
+                notes.append(
+                    f"{heads.name}: {most} heads reach {most} levels of a tree {tree.depth} deep; "
+                    f"{fitting.num_nodes} of its {tree.num_nodes} nodes are drafted."
+                )
+    return notes
+
+
 def lossy_rules(asked: dict[str, Any]) -> list[TypicalAcceptance]:
     """Every rule of ``--lossy``; ``typical`` at each pair of ``--epsilon`` and ``--delta``."""
     named: list[str] = asked["lossy"] or []
@@ -59,10 +87,21 @@ def lossy_rules(asked: dict[str, Any]) -> list[TypicalAcceptance]:
     rules: list[TypicalAcceptance] = []
     for text in named:
         if text == "typical":
-            rules += [_rule(text, *pair) for pair in product(epsilons, deltas)]
+            rules += [_thresholds(*pair) for pair in product(epsilons, deltas)]
         else:
             rules.append(_written_rule(text))
     return rules
+
+
+def _thresholds(epsilon: float, delta: float) -> TypicalAcceptance:
+    """The rule of ``--epsilon`` and ``--delta``."""
+    try:
+        return TypicalAcceptance(epsilon=epsilon, delta=delta)
+    except ValueError:
+        raise UsageError(
+            f"--epsilon {epsilon:g} with --delta {delta:g}: --epsilon lies between 0 and 1, "
+            "--delta above 0, e.g. --epsilon 0.05,0.09 --delta 0.3."
+        ) from None
 
 
 def _written_rule(text: str) -> TypicalAcceptance:

@@ -44,8 +44,8 @@ Tree = Annotated[
     list[str] | None,
     _option(
         "--tree",
-        help="Let the heads also draft this tree: paper (63 nodes), or a file of paths as `heads "
-        "tree` writes it; may be repeated.",
+        help="Let the heads also draft this tree: paper (63 nodes), chain:N, or a file of paths "
+        "as `heads tree` writes it; may be repeated. Levels beyond the number of heads are cut.",
         panel=MODELS,
     ),
 ]
@@ -53,7 +53,7 @@ EarlyExit = Annotated[
     list[str] | None,
     _option(
         "--early-exit",
-        help="Also draft with the target's first N layers; may be repeated, or, in a replay, all.",
+        help="Also draft with the target's first N layers; may be repeated, or all of them: all.",
         panel=MODELS,
     ),
 ]

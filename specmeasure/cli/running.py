@@ -281,6 +281,8 @@ def plan_for(
             "nothing to measure against the baseline: name a --draft, --medusa, --early-exit, "
             "--ngram or --suffix."
         )
+    for note in drafting.notes_on_heads(named, _lengths(asked["k"]) if "k" in asked else ()):
+        watchers.warning(note)
     candidates = plan_candidates(named, most=most)
     return Plan(
         target=target,

@@ -284,7 +284,7 @@ def _workload(  # noqa: PLR0913 - what a study is asked with
         raise InsufficientEvidence(
             "no greedy answer longer than one token: trees are valued exactly on greedy answers "
             "alone, because ranks say nothing of what is drawn. Record the profile with "
-            "--temperature 0, and --ignore-row-sampling where rows ask for another."
+            "--temperature 0, and --no-row-sampling where rows ask for another."
         )
     answers = [answer for answer, _ in greedy]
     traffic = traffic_of(answers)

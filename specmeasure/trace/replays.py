@@ -224,7 +224,9 @@ def read_replay_manifest(folder: Path) -> ReplayManifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise UnreadableTrace(f"{folder}: no {MANIFEST} there; name a folder that a replay wrote.")
+        raise UnreadableTrace(
+            f"{folder}: no {MANIFEST} there; name a folder that a replay or heads profile wrote."
+        )
     raw = path.read_bytes()
     try:
         version = msgspec.json.decode(raw).get("schema_version")

@@ -9,7 +9,9 @@ from specmeasure.brief.joined import join_arms
 from specmeasure.records.corpus import Dropped
 from specmeasure.records.decision import Decision, Policy
 from specmeasure.records.estimates import Estimates
+from specmeasure.records.plan import Arm, Method
 from specmeasure.records.trace import Manifest
+from specmeasure.records.tree import TokenTree
 from tests.brief import examples
 
 
@@ -56,10 +58,30 @@ def test_policy_changed_after_the_run_is_said():
     assert "min_decode_speedup 1.05 instead of 1.1" in write_policy_note(stated, applied)
 
 
+def test_trees_are_not_judged_by_their_share_of_drafts():
+    """A run with a tree says how to read its row, any other does not."""
+    manifest, estimates, decision = examples.go()
+    arms = join_arms(manifest, estimates, decision)
+    heads = Arm(
+        name="medusa tree 2",
+        method=Method.MEDUSA,
+        num_speculative_tokens=2,
+        heads="h",
+        tree=TokenTree.of([[0], [1]]),
+    )
+    with_tree = (replace(arms[0], plan=heads), *arms[1:])
+
+    def said(shown):
+        return "\n".join(write_evidence(manifest, estimates, decision.policy, shown))
+
+    assert "design: medusa tree 2 is set beside chains by τ and speed" in said(with_tree)
+    assert "of a tree" not in said(arms)
+
+
 def test_the_page_leaves_out_only_how_intervals_are_made():
     """The short form has every fact of the long one, its warnings in one line."""
     manifest, estimates, decision = examples.go()
-    manifest = replace(manifest, warnings=("clock drifted", "cores shared"))
+    manifest = replace(manifest, warnings=("clock drifted.", "cores shared"))
     arms = join_arms(manifest, estimates, decision)
     given = (manifest, estimates, decision.policy, arms)
     long, short = write_evidence(*given), write_short_evidence(*given)

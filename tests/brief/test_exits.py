@@ -11,7 +11,7 @@ from specmeasure.brief.exits import (
     exits_of,
     with_the_best_exit,
     write_own_verification,
-    write_poor_exit,
+    write_poor_exits,
 )
 from specmeasure.brief.joined import join_arms
 from specmeasure.brief.replay import ReplayContent, render_replay, replay_content
@@ -219,13 +219,24 @@ def test_what_verifying_an_exits_drafts_costs_is_told():
 def test_a_poor_exit_says_what_it_would_take():
     """One sentence with the share that is kept, for early exits below one half alone."""
     poor, fair = examples.interval(0.31, 0.28, 0.34), examples.interval(0.55, 0.5, 0.6)
-    (said,) = write_poor_exit(exit_arm(4), poor)
+    (said,) = write_poor_exits([(exit_arm(4), poor), (exit_arm(8), fair)])
 
     assert said.startswith("The target keeps 31.0 % [28, 34] of what exit 4 drafts: ")
     assert said.endswith("LayerSkip would be needed, such as facebook/layerskip-llama3.2-1B.")
-    assert [] == write_poor_exit(exit_arm(4), fair)
-    assert [] == write_poor_exit(exit_arm(4), Unmeasured(reason="no drafts"))
-    assert [] == write_poor_exit(examples.DRAFT_4, poor)
+    assert [] == write_poor_exits([(exit_arm(4), fair)])
+    assert [] == write_poor_exits([(exit_arm(4), Unmeasured(reason="no drafts"))])
+    assert [] == write_poor_exits([(examples.DRAFT_4, poor)])
+
+
+def test_several_poor_exits_say_it_once():
+    """Each with its own share, and one advice for all."""
+    poor, worse = examples.interval(0.31, 0.28, 0.34), examples.interval(0.2, 0.1, 0.3)
+    (said,) = write_poor_exits([(exit_arm(4), poor), (exit_arm(2), worse)])
+
+    assert said.startswith(
+        "The target keeps 31.0 % [28, 34] of what exit 4 drafts and 20 % [10, 30] of what exit 2 "
+        "drafts: "
+    )
 
 
 def test_a_run_says_so_too():

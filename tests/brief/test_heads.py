@@ -201,6 +201,13 @@ def test_search_at_its_edge_is_told(trace, study):
     assert any("more than 16 nodes were not timed" in line for line in notes)
 
 
+def test_one_size_has_no_edge(trace, study):
+    """Where a single size was looked at, nothing speaks for a larger one."""
+    one = replace(study, sizes=study.sizes[-1:], best_size=study.sizes[-1].num_nodes)
+
+    assert not any("--nodes" in line for line in trees_content(trace, one, heads="h").notes)
+
+
 def test_choices_that_are_luck_are_told(trace, study):
     """Cross-fitted as fast as the chain: the page says so; halves that differ are named."""
     lucky = replace(

@@ -46,6 +46,13 @@ def test_speed_stands_over_each_drift():
     assert any("Right answers" in one for one in letters(lossy_figure(sweep(accuracy=ACCURACY))))
 
 
+def test_points_are_told_by_their_thresholds():
+    """ε and δ of each loosened arm, the paper's where the name has none, in both panels."""
+    said = letters(lossy_figure(sweep()))
+
+    assert 2 == said.count("0.09,0.3") == said.count("0.2,0.3")
+
+
 def test_drift_that_was_not_measured_is_not_drawn():
     """No point stands at 0 for want of a number."""
     unknown = replace(loosened("typical", 0.1), drift=Unmeasured(reason="not audited"))

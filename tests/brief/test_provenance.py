@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from specmeasure.brief.names import command_line
-from specmeasure.brief.provenance import write_short_provenance
+from specmeasure.brief.provenance import write_provenance, write_short_provenance
 from tests.brief import examples
 
 
@@ -10,6 +10,18 @@ def test_the_command_is_what_was_typed():
     argv = ("/home/someone/.venv/bin/specmeasure", "run", "/srv/my prompts")
 
     assert "specmeasure run '/srv/my prompts'" == command_line(argv)
+
+
+def test_heads_are_called_heads():
+    """They keep no cache of their own, so that none is rolled back."""
+    manifest = examples.manifest()
+    target, draft = manifest.models
+    heads = replace(draft, name="models/heads", cache="none")
+    facts = write_provenance(replace(manifest, models=(target, draft, heads)))
+
+    assert ["Target", "Draft", "Heads"] == [fact.label for fact in facts[:3]]
+    assert ", cache rollback: " in facts[1].text
+    assert "cache" not in facts[2].text
 
 
 def test_traffic_and_hardware_in_two_lines():

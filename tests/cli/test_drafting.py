@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from specmeasure.api.candidates import NgramSizes
-from specmeasure.cli.drafting import drafters
+from specmeasure.api.candidates import Drafters, NamedHeads, NgramSizes
+from specmeasure.cli.drafting import drafters, notes_on_heads
 from specmeasure.errors import UsageError
 from specmeasure.records.plan import ModelOptions, NgramPick
+from specmeasure.records.tree import TokenTree
 
 NOTHING: dict[str, Any] = {
     **dict.fromkeys(("draft", "early_exit", "medusa", "tree", "ngram_sizes", "past_outputs")),
@@ -52,6 +53,17 @@ def test_every_size_is_looked_up_in_every_way():
         for shortest, longest in ((1, 3), (2, 8))
         for pick in NgramPick
     ] == list(sizes)
+
+
+def test_heads_that_draft_less_than_asked_say_so():
+    """Longer chains by their K, deeper trees by the nodes that are left; nothing else."""
+    heads = NamedHeads(name="a/heads", num_heads=2)
+    chain, flat = TokenTree.chain(3), TokenTree.of([[0], [1], [0, 0]])
+    cut = "a/heads: 2 heads reach 2 levels of a tree 3 deep; 2 of its 3 nodes are drafted."
+    long = "a/heads: 2 heads draft 2 tokens at most; K = 3, 4 is measured as K = 2 there."
+
+    assert [] == notes_on_heads(Drafters(heads=[heads], trees=[flat]), [1, 2])
+    assert [long, cut] == notes_on_heads(Drafters(heads=[heads], trees=[flat, chain]), [2, 3, 4])
 
 
 def test_all_layers_but_the_last_are_exits():

@@ -45,6 +45,13 @@ def test_thresholds_are_numbers():
         rules("typical", epsilon="a")
 
 
+@pytest.mark.parametrize("wrong", [{"epsilon": "2"}, {"epsilon": "0"}, {"delta": "-1"}])
+def test_thresholds_out_of_range_are_named(wrong):
+    """By the options that were typed."""
+    with pytest.raises(UsageError, match="--epsilon lies between 0 and 1, --delta above 0"):
+        rules("typical", **wrong)
+
+
 @pytest.mark.parametrize(
     "text",
     [
