@@ -174,14 +174,16 @@ def _refuse_other_target(
         if stored.shape[-1] != hidden_size:
             raise ModelError(
                 f"{where} was trained for a target of hidden size {stored.shape[-1]} "
-                f"({stored.key}); this target's is {hidden_size}."
+                f"({stored.key}); this target's is {hidden_size}. Name heads trained on it, "
+                "or train some: specmeasure heads train."
             )
         if place.startswith("blocks.") and stored.shape[0] != hidden_size:
             raise ModelError(f"{where} is damaged: {stored.key} has shape {[*stored.shape]}.")
         if not place.startswith("blocks.") and not vocab_size <= stored.shape[0] <= num_rows:
             raise ModelError(
                 f"{where} was trained for a vocabulary of {stored.shape[0]} tokens "
-                f"({stored.key}); this target's has {vocab_size}."
+                f"({stored.key}); this target's has {vocab_size}. Name heads trained on it, "
+                "or train some: specmeasure heads train."
             )
 
 
