@@ -258,7 +258,7 @@ def test_spec_bench_slices_are_its_categories(spec_bench: Path, tmp_path: Path):
         (
             ["run", "prompts/", "--target", "embedded:target"],
             2,
-            "name a --draft, --ngram or",
+            "name a --draft, --medusa, --early-exit, --ngram or --suffix",
         ),
         (["run", "--resume", "/no/such/run"], 2, "no manifest.json there"),
         (["run", "--resume", "/x", "--k", "2"], 2, "leave out --k"),

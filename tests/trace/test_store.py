@@ -39,7 +39,10 @@ def test_no_run_is_named(tmp_path):
         store.read_trace(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 4, 6, "5", None])
+@pytest.mark.parametrize(
+    "version",
+    [0, store.SCHEMA_VERSION - 1, store.SCHEMA_VERSION + 1, str(store.SCHEMA_VERSION), None],
+)
 def test_another_schema_is_refused(running, version):
     """A trace of another schema is not guessed at; the message names both versions."""
     path = running / store.MANIFEST
@@ -52,7 +55,9 @@ def test_another_schema_is_refused(running, version):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "3", '{"schema_version": 5}', "{"], ids=["none", "list", "3", "bare", "{"]
+    "content",
+    ["", "[]", "3", f'{{"schema_version": {store.SCHEMA_VERSION}}}', "{"],
+    ids=["none", "list", "3", "bare", "{"],
 )
 def test_a_damaged_manifest_is_refused(running, content):
     """What is not a manifest is named, not raised as a decoder's error."""
