@@ -147,7 +147,8 @@ def read_along(
 
 def _decode_again(target: CachedCausalLM, answer: Finished, origin: Origin) -> Iterator[Tensor]:
     """The logits [V] that each token was picked by, float32, bit for bit where kernels are."""
-    target.reset(rolls_back=any(block.num_draft_tokens for block in origin.blocks))
+    read_with = origin.shared_exit or target
+    read_with.reset(rolls_back=any(block.num_draft_tokens for block in origin.blocks))
     yield target.prefill(answer.context_ids)[0].float()
     place = 1
     for block in origin.blocks[1:]:

@@ -17,9 +17,9 @@ from torch.nn import functional
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from specmeasure.decode.cache import CachedCausalLM
+from specmeasure.decode.cache import CachedCausalLM, hidden_states_error
 from specmeasure.decode.stopping import Stopping
-from specmeasure.errors import BrokenLogits, UnsupportedModel
+from specmeasure.errors import BrokenLogits
 from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import FinishReason
 from specmeasure.speculate.sampling import NOT_A_TOKEN, draw, greedy_tokens, sampling_probs
@@ -290,10 +290,7 @@ def forward_batch(
             **known,
         )
     if Inside.HEAD_INPUT in inside and not caught:
-        raise UnsupportedModel(
-            f"heads on the target: model type {model.model.config.model_type!r} does not call its "
-            "output head as a module, so that what goes into it is not seen. Leave the heads out."
-        )
+        raise hidden_states_error(model.model)
     return Read(
         logits=output.logits[..., : model.vocab_size],
         hidden_states=tuple(output.hidden_states) if Inside.LAYERS in inside else (),

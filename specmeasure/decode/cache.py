@@ -60,7 +60,10 @@ class CachedCausalLM:
         self._num_last = 0  # tokens that the last forward read
 
     def watch_states(self) -> None:
-        """From now on remember what goes into the output head; see ``last_state``."""
+        """From now on remember what goes into the output head; see ``last_state``.
+
+        A model that does not call its head is refused (``UnsupportedModel``) by the next read.
+        """
         if self._states is None:
             self._states = torch.empty(0)
             head = self.model.get_output_embeddings()
@@ -178,6 +181,8 @@ class CachedCausalLM:
         output = self.model(
             input_ids=ids[None], past_key_values=self._cache, use_cache=True, **extra
         )
+        if self._states is not None and not len(self._states):
+            raise hidden_states_error(self.model)
         logits: Tensor = output.logits[0, :, : self.vocab_size]
         return logits
 
@@ -198,6 +203,14 @@ class CachedCausalLM:
     def _new_cache(self) -> DynamicCache:
         self._snapshot, self._since_snapshot = None, []
         return DynamicCache(config=self.model.config)
+
+
+def hidden_states_error(model: PreTrainedModel) -> UnsupportedModel:
+    """What to say where heads are wanted, and what goes into the output head is not seen."""
+    return UnsupportedModel(
+        f"heads on the target: model type {model.config.model_type!r} does not call its output "
+        "head as a module, so that what goes into it is not seen. Leave the heads out."
+    )
 
 
 def rollback_kind(model: PreTrainedModel) -> Rollback:

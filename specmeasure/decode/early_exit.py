@@ -72,9 +72,15 @@ def cut_layers(model: Any, *, first: int, end: int | None) -> Any:
     Embeddings, norm and head stay; weights are shared, and the original is left as it is.
 
     Raises:
-        UnsupportedModel: no such layer, or a model whose layers are not found.
+        UnsupportedModel: no such layer, a model whose layers are not found, or one whose forward
+            was replaced.
     """
     backbone = getattr(model, model.base_model_prefix, None)
+    if any("forward" in vars(one) for one in (model, backbone) if one is not None):
+        raise UnsupportedModel(
+            "early exit: the target is spread over devices or quantised; what then stands around "
+            "its forward runs all of its layers. Leave --device-map or --early-exit out."
+        )
     depth = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
     lists = [
         name

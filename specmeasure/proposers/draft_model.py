@@ -1,6 +1,6 @@
 """A small language model that drafts a chain, token by token."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,36 @@ def next_draft(logits: Tensor, sampling: Sampling, *, generator: torch.Generator
     drawn = draw(probs, generator=generator)
     token = drawn.masked_fill(probs.sum(-1).isnan(), NOT_A_TOKEN)
     return Drafted(token=token, probs=probs)
+
+
+def draft_chain(
+    read: Callable[[Tensor], Tensor],
+    ids: Tensor,
+    num_tokens: int,
+    sampling: Sampling,
+    *,
+    generator: torch.Generator,
+) -> Proposal:
+    """``num_tokens`` drafts, each read for the next one, and their distributions when sampled.
+
+    Args:
+        read: ids [N] → logits [N, V].
+        ids: read for the first draft.
+        num_tokens: none reads nothing.
+        sampling: of the drafts.
+        generator: of their draws.
+    """
+    tokens: list[Tensor] = []  # each [1]
+    probs: list[Tensor] = []  # each [1, V]
+    for _ in range(num_tokens):
+        drafted = next_draft(read(ids)[-1:], sampling, generator=generator)
+        tokens.append(drafted.token)
+        if drafted.probs is not None:
+            probs.append(drafted.probs)
+        ids = drafted.token.clamp_min(0)  # NaN is reported by the verifier, not a bad index
+    return Proposal(
+        tokens=torch.cat(tokens) if tokens else ids[:0], probs=torch.cat(probs) if probs else None
+    )
 
 
 class DraftModelProposer:
@@ -61,20 +91,18 @@ class DraftModelProposer:
 
     def propose(self, num_tokens: int) -> Proposal:
         """Exactly ``num_tokens`` drafts, and their distributions when sampled."""
-        tokens: list[Tensor] = []  # each [1]
-        probs: list[Tensor] = []  # each [1, V]
-        step = torch.tensor(self._unread, device=self._device)
-        for _ in range(num_tokens):
-            logits = self._draft_model.forward(step)[-1:]
-            drafted = next_draft(logits, self._sampling, generator=self._generator)
-            tokens.append(drafted.token)
-            if drafted.probs is not None:
-                probs.append(drafted.probs)
-            step = drafted.token.clamp_min(0)  # NaN is reported by the verifier, not a bad index
-        if tokens:
+        unread = torch.tensor(self._unread, device=self._device)
+        proposal = draft_chain(
+            self._draft_model.forward,
+            unread,
+            num_tokens,
+            self._sampling,
+            generator=self._generator,
+        )
+        if num_tokens:
             self._unread = []
-        self._drafts = torch.cat(tokens) if tokens else step[:0]
-        return Proposal(tokens=self._drafts, probs=torch.cat(probs) if probs else None)
+        self._drafts = proposal.tokens
+        return proposal
 
     def commit(self, num_accepted: int, next_token: int) -> None:
         """Forget rejected drafts that were read; remember what is still to be read."""

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from specmeasure.proposers.draft_model import next_draft
+from specmeasure.proposers.draft_model import draft_chain
 from specmeasure.records.plan import GREEDY, DraftSampling, Sampling
 from specmeasure.speculate.proposal import Proposal
 
@@ -45,19 +45,8 @@ class EarlyExitProposer:
 
     def propose(self, num_tokens: int) -> Proposal:
         """Exactly ``num_tokens`` drafts, and their distributions when sampled."""
-        tokens: list[Tensor] = []  # each [1]
-        probs: list[Tensor] = []  # each [1, V]
-        step = self._last
-        for _ in range(num_tokens):
-            logits = self._target.draft(step)[-1:]
-            drafted = next_draft(logits, self._sampling, generator=self._generator)
-            tokens.append(drafted.token)
-            if drafted.probs is not None:
-                probs.append(drafted.probs)
-            step = drafted.token.clamp_min(0)  # the verifier reports NaN, not a bad index
-        return Proposal(
-            tokens=torch.cat(tokens) if tokens else step[:0],
-            probs=torch.cat(probs) if probs else None,
+        return draft_chain(
+            self._target.draft, self._last, num_tokens, self._sampling, generator=self._generator
         )
 
     def commit(self, num_accepted: int, next_token: int) -> None:  # noqa: ARG002 - the protocol's

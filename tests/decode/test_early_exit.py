@@ -1,5 +1,6 @@
 """The target's first layers as a draft: the same weights, the same logits, the same target."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -127,6 +128,14 @@ def test_layers_that_are_not_found_are_refused():
     target.model.model.layers = torch.nn.Sequential(*target.model.model.layers)
 
     with pytest.raises(UnsupportedModel, match=r"were not found\. Leave --early-exit out"):
+        first_layers(target, 1)
+
+
+def test_a_target_spread_over_devices_is_refused():
+    """Accelerate puts a forward of all layers into the model, which a cut copy would run."""
+    target = cached("crop")
+    target.model.forward = partial(type(target.model).forward, target.model)
+    with pytest.raises(UnsupportedModel, match=r"spread over devices.*--device-map"):
         first_layers(target, 1)
 
 

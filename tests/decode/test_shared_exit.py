@@ -202,6 +202,23 @@ def test_an_answer_that_was_given_up_leaves_nothing_behind():
     assert expected == drafted(shared, k=2).token_ids
 
 
+def test_drafts_that_were_given_up_are_not_read_again_with_an_answer():
+    """The loop's own passes are made again after a trial that ended between drafts."""
+    target = deep(3)
+    shared = shared_with(target, 1)
+    decoded = drafted(shared, k=2)
+    answer = Finished(context_ids=PROMPT, token_ids=decoded.token_ids)
+    origin = Origin(blocks=decoded.blocks, shared_exit=shared)
+    with torch.inference_mode():
+        expected = [
+            one.target_logits for one in read_along(target, None, answer, as_decoded=origin)
+        ]
+        shared.draft(torch.tensor([1]))
+        found = [one.target_logits for one in read_along(target, None, answer, as_decoded=origin)]
+
+    assert torch.equal(torch.cat(expected), torch.cat(found))
+
+
 def test_a_passing_trial_leaves_the_target_as_it_was():
     """No hook stays on its layers, and its answers do not change."""
     target = cached("crop")

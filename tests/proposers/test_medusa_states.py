@@ -1,5 +1,7 @@
 """Heads on real models: every draft comes from the state of the last token that is remembered."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from specmeasure.decode.cache import CachedCausalLM
 from specmeasure.decode.loop import Decoded, Decoder
 from specmeasure.decode.stopping import Stopping
-from specmeasure.errors import BrokenLogits
+from specmeasure.errors import BrokenLogits, UnsupportedModel
 from specmeasure.proposers.medusa import MedusaHeads, MedusaProposer
 from specmeasure.records.plan import GREEDY
 from specmeasure.records.tree import TokenTree
@@ -97,6 +99,16 @@ def test_chains_are_drafted_from_the_last_state(kind: str):
 def test_trees_are_drafted_from_the_last_state(kind: str, tree: TokenTree):
     """After a path was kept out of a tree."""
     check(kind, tree)
+
+
+def test_a_target_that_hides_its_states_is_refused_at_the_first_read():
+    """One that does not call the head that it names."""
+    target = CachedCausalLM(tiny_models.llama(), vocab_size=tiny_models.VOCAB)
+    other = deepcopy(target.model.get_output_embeddings())
+    target.model.get_output_embeddings = lambda: other
+    target.watch_states()
+    with pytest.raises(UnsupportedModel, match="does not call its output head"):
+        target.prefill(PROMPT)
 
 
 @pytest.mark.parametrize("tree", TREES, ids=["chain", "bushy", "deep"])
