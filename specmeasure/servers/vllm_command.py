@@ -143,10 +143,22 @@ def speculative_config(plan: Plan, arm: Arm, install: VllmInstall) -> dict[str, 
 
 
 def heads_path(heads: str) -> str:
-    """Where heads stand in vLLM's layout: in a folder of that name beside the other layout."""
+    """Where heads stand in vLLM's layout, maybe in a folder of that name inside; a hub id as it is.
+
+    Raises:
+        UsageError: a local folder in another layout.
+    """
     path = Path(model_path(heads))
-    own = path / "vllm"
-    return str(own) if own.is_dir() else str(path) if path.exists() else heads
+    if not path.exists():
+        return heads
+    own = path / "vllm" if (path / "vllm").is_dir() else path
+    config = own / "config.json"
+    if config.is_file() and "model_type" not in json.loads(config.read_text(encoding="utf-8")):
+        raise UsageError(
+            f"--medusa {heads}: vLLM does not read this layout. specmeasure heads train writes "
+            "both; of other heads, name a folder in vLLM's layout (model_type: medusa)."
+        )
+    return str(own)
 
 
 def _refuse(arm: Arm, what_vllm_does: str, is_asked: bool) -> None:  # noqa: FBT001

@@ -159,6 +159,16 @@ def test_heads_reach_vllm_in_its_own_layout(tmp_path):
             inner.rmdir()
 
 
+def test_heads_in_another_layout_are_refused():
+    """vLLM would not find its keys."""
+    arm = Arm(
+        name="medusa k=3", method=Method.MEDUSA, num_speculative_tokens=3, heads="embedded:medusa"
+    )
+
+    with pytest.raises(UsageError, match="vLLM does not read this layout"):
+        vllm(arm)
+
+
 def test_suffix_lookup_reaches_vllm():
     """K is its cap, and it keeps no answers: the arm has no past outputs."""
     arm = Arm(name="suffix k=8", method=Method.SUFFIX, num_speculative_tokens=8)
