@@ -11,7 +11,7 @@ from specmeasure.corpus.load import load_corpus
 from specmeasure.corpus.sample import sample_prompts
 from specmeasure.errors import UnreadableCorpus
 from specmeasure.records.corpus import Corpus, CorpusOptions, Dropped, Prompt
-from specmeasure.records.plan import Plan
+from specmeasure.records.plan import Plan, Sampling
 from specmeasure.records.request import Request
 from specmeasure.records.trace import CorpusFacts
 
@@ -96,6 +96,11 @@ def budget_notes(plan: Plan, prompts: Sequence[Prompt]) -> list[str]:
         f"tokens, up to {max(wanted)}; raise --max-new-tokens to replay them in full."
     )
     return [note]
+
+
+def asked_samplings(plan: Plan, prompts: Sequence[Prompt]) -> tuple[Sampling, ...]:
+    """Everything that prompts are decoded with: the plan's sampling, or what rows ask for."""
+    return tuple(dict.fromkeys(plan.settings_for(prompt.asked).sampling for prompt in prompts))
 
 
 def corpus_facts(

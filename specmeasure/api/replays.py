@@ -16,6 +16,7 @@ from specmeasure.api import reports, runs
 from specmeasure.api.arms import between_baselines
 from specmeasure.api.beginnings import refuse_other_machine
 from specmeasure.api.prompts import (
+    asked_samplings,
     budget_notes,
     corpus_facts,
     describe_files,
@@ -27,7 +28,7 @@ from specmeasure.api.texts import detokeniser
 from specmeasure.errors import UsageError
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.prediction import predict
-from specmeasure.records.corpus import Prompt
+from specmeasure.records.corpus import Corpus, Prompt
 from specmeasure.records.plan import Arm
 from specmeasure.records.prediction import Predictions
 from specmeasure.records.replay import ReplayManifest, ReplayRequest, ReplayTrace
@@ -73,7 +74,7 @@ def start_replay(
     if not replace_replay:
         replays.refuse_existing(folder)
     load_before = load_average()
-    engine = _load(request, watchers)
+    engine = _load(request, corpus, watchers)
     machine = environment(engine.num_threads, load_before)
     fitting, misfits = keep_fitting(corpus, engine, plan, engine.context_limit)
     prompts = sample_fitting(fitting, corpus, request.request.options)
@@ -128,7 +129,7 @@ def resume_replay(
     plan = request.request.plan
     same_threads = replace(plan.options, num_threads=manifest.environment.num_threads)
     threaded = replace(request.request, plan=replace(plan, options=same_threads))
-    engine = _load(replace(request, request=threaded), watchers)
+    engine = _load(replace(request, request=threaded), corpus, watchers)
     if engine.target_facts != manifest.target:
         raise UsageError(
             f"{folder}: the target is not that of the interrupted replay (or dtype or device "
@@ -210,11 +211,14 @@ def run_folder(folder: Path) -> Path:
     return folder / CONFIRMED
 
 
-def _load(request: ReplayRequest, watchers: Watchers) -> "ReplayEngine":
+def _load(request: ReplayRequest, corpus: Corpus, watchers: Watchers) -> "ReplayEngine":
     from specmeasure.engines.replay import ReplayEngine
 
     watchers.stage("loading the target")
-    engine = ReplayEngine.load(request.request.plan, most_threads=free_cores())
+    plan = request.request.plan
+    engine = ReplayEngine.load(
+        plan, most_threads=free_cores(), samplings=asked_samplings(plan, corpus.prompts)
+    )
     for warning in engine.warnings:
         watchers.warning(warning)
     return engine

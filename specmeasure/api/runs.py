@@ -9,7 +9,7 @@ from specmeasure.api import served_runs
 from specmeasure.api.answers import grading_notes
 from specmeasure.api.arms import lossy_notes
 from specmeasure.api.beginnings import open_folder, read_again, read_asked, state
-from specmeasure.api.prompts import budget_notes, keep_fitting, sample_fitting
+from specmeasure.api.prompts import asked_samplings, budget_notes, keep_fitting, sample_fitting
 from specmeasure.api.sequential import (
     announce_looks,
     looks_over,
@@ -150,7 +150,12 @@ def _ready(
     from specmeasure.engines.transformers import TransformersEngine
 
     watchers.stage("loading models")
-    engine = TransformersEngine.load(plan, most_threads=free_cores(), loaded=loaded)
+    engine = TransformersEngine.load(
+        plan,
+        most_threads=free_cores(),
+        loaded=loaded,
+        samplings=asked_samplings(plan, corpus.prompts),
+    )
     for warning in engine.warnings:
         watchers.warning(warning)
     limits = [limit for arm in plan.arms if (limit := engine.context_limit(arm)) is not None]

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Self
 
 from specmeasure.api.answers import grading_notes
 from specmeasure.api.beginnings import open_folder, state
-from specmeasure.api.prompts import budget_notes, keep_fitting, sample_fitting
+from specmeasure.api.prompts import (
+    asked_samplings,
+    budget_notes,
+    keep_fitting,
+    sample_fitting,
+)
 from specmeasure.errors import ModelError, ServerLost, UsageError
 from specmeasure.estimate.running import RunningSums
 from specmeasure.records.corpus import Corpus, CorpusOptions, Dropped, Prompt
@@ -260,7 +265,7 @@ class _Asked:
 def _judge(session: Session, prompts: Sequence[Prompt]) -> "Engine | None":
     """The target in this process, for sampled answers, if its weights are at hand."""
     plan, serving = session.plan, _serving(session.plan)
-    samplings = {plan.settings_for(prompt.asked).sampling for prompt in prompts}
+    samplings = asked_samplings(plan, prompts)
     if serving.tokenizer is None or all(one.is_greedy for one in samplings):
         return None
     from specmeasure.engines.transformers import TransformersEngine

@@ -1,7 +1,7 @@
 """The models in memory: one target with its tokenizer, and the drafts that are needed now."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -53,14 +53,17 @@ class LoadedModels:
         self._shared: dict[int, SharedExit | None] = {}
         self._reads_trees = False  # not tried yet
         self.vocabularies: dict[str, ComparedVocabularies | None] = {name: None}
+        self.samplings: tuple[Sampling, ...] = ()  # that answers are decoded with
 
     @classmethod
-    def load(cls, plan: Plan, *, most_threads: int) -> Self:
+    def load(cls, plan: Plan, *, most_threads: int, samplings: Collection[Sampling] = ()) -> Self:
         """Load the target; refuse drafts that share no tokens before anything is large.
 
         Args:
             plan: names models and options.
             most_threads: CPU threads to try, where the plan does not fix their number.
+            samplings: all that answers are decoded with, where rows ask for their own; none: the
+                plan's.
 
         Raises:
             ModelError: with what to do.
@@ -75,9 +78,10 @@ class LoadedModels:
             draft: compare_vocabularies(tokenizer, load_tokenizer(draft, options), draft)
             for draft in drafts_of(plan.arms)
         }
-        for vocabularies in compared.values():
-            if vocabularies is not None:
-                vocabularies.refuse_strangers(plan.sampling)
+        own = tuple(samplings) or (plan.sampling,)
+        for vocabularies in filter(None, compared.values()):
+            for sampling in own:
+                vocabularies.refuse_strangers(sampling)
         for heads in heads_of(plan.arms):
             HeadsCheckpoint.open(heads, options)
         pasts = {one: load_past_answers(one, tokenizer) for one in past_outputs_of(plan.arms)}
@@ -91,6 +95,7 @@ class LoadedModels:
         loaded = cls(plan.target, tokenizer, target, options)
         loaded.pasts = pasts
         loaded.vocabularies |= compared
+        loaded.samplings = own
         return loaded
 
     def context_limit(self, arms: Sequence[Arm]) -> int | None:
@@ -129,13 +134,19 @@ class LoadedModels:
     def vocabulary_warnings(self, plan: Plan) -> tuple[str, ...]:
         """What a reader should know of drafts whose tokenizer is another."""
         compared = [self.other_vocabulary(name) for name in drafts_of(plan.arms)]
-        return tuple(one.said(plan.sampling) for one in compared if one is not None)
+        said = (one.said(sampling) for one in compared if one for sampling in self.samplings)
+        return tuple(dict.fromkeys(said))
 
     def matching_warnings(self, plan: Plan) -> tuple[str, ...]:
         """What a reader of a replay should know of them."""
         compared = [self.other_vocabulary(name) for name in drafts_of(plan.arms)]
-        said = [said_of_replays(one, plan.sampling) for one in compared if one is not None]
-        return tuple(text for text in said if text is not None)
+        said = [
+            said_of_replays(one, sampling)
+            for one in compared
+            if one is not None
+            for sampling in self.samplings
+        ]
+        return tuple(text for text in dict.fromkeys(said) if text is not None)
 
     def refuse_chance(self, arm: Arm, sampling: Sampling) -> None:
         """Raise TokenizerMismatch for an arm that draws from another vocabulary.

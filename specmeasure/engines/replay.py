@@ -7,7 +7,7 @@ import resource
 import sys
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
@@ -90,16 +90,20 @@ class ReplayEngine:
         self._exit_readers: dict[int, ExitReader | None] = {}
 
     @classmethod
-    def load(cls, plan: Plan, *, most_threads: int = 1) -> Self:
-        """Load the target and heads on it; drafts later.
+    def load(
+        cls, plan: Plan, *, most_threads: int = 1, samplings: Collection[Sampling] = ()
+    ) -> Self:
+        """Load the target and heads on it; drafts later. ``samplings``: see ``LoadedModels``.
 
         Raises:
             ModelError: with what to do; also for a draft of another vocabulary that is sampled.
             UsageError: a tree, or more drafts than heads.
         """
-        engine = cls(plan, LoadedModels.load(plan, most_threads=most_threads))
+        models = LoadedModels.load(plan, most_threads=most_threads, samplings=samplings)
+        engine = cls(plan, models)
         for arm in plan.speculative_arms:
-            engine.loaded.refuse_chance(arm, plan.sampling)
+            for sampling in models.samplings:
+                models.refuse_chance(arm, sampling)
             if arm.exit_layer is not None:
                 engine.loaded.exit_after(arm.exit_layer)
             if (heads := engine.loaded.heads_for(arm)) is not None:

@@ -1,6 +1,6 @@
 """In-process decoding of transformers models: our loop, their forwards."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -72,18 +72,26 @@ class TransformersEngine:
         self.num_threads = torch.get_num_threads()
 
     @classmethod
-    def load(cls, plan: Plan, *, most_threads: int = 1, loaded: LoadedModels | None = None) -> Self:
+    def load(
+        cls,
+        plan: Plan,
+        *,
+        most_threads: int = 1,
+        loaded: LoadedModels | None = None,
+        samplings: Collection[Sampling] = (),
+    ) -> Self:
         """Load, check tokenizers and cache rollback, and warm nothing up yet.
 
         Args:
             plan: names models and options.
             most_threads: CPU threads to try, where the plan does not fix their number.
             loaded: the plan's target, where it is in memory already.
+            samplings: see ``LoadedModels.load``.
 
         Raises:
             ModelError: with what to do.
         """
-        models = loaded or LoadedModels.load(plan, most_threads=most_threads)
+        models = loaded or LoadedModels.load(plan, most_threads=most_threads, samplings=samplings)
         for arm in plan.arms:
             models.drafting(arm)
             models.heads_for(arm)

@@ -47,14 +47,15 @@ class ComparedVocabularies:
         """One sentence for a reader of the brief."""
         facts = self.facts
         way = (
-            "its drafts are matched by text"
+            "drafts are matched by text"
             if self.matches_text(sampling)
-            else "it drafts among these"
+            else "drafts are among these"
         )
+        kind = "greedy" if sampling.is_greedy else "sampled"
         return (
             f"Draft {self.draft_name} has another tokenizer: {facts.num_shared_tokens} of the "
-            f"target's {facts.num_target_tokens} tokens are also its own; {way}. Spelling text "
-            "anew in its tokens is part of its drafting time."
+            f"target's {facts.num_target_tokens} tokens are also its own; of {kind} answers, "
+            f"{way}. Spelling text anew in its tokens is part of its drafting time."
         )
 
 

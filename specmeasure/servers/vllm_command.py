@@ -111,10 +111,10 @@ def speculative_config(plan: Plan, arm: Arm, install: VllmInstall) -> dict[str, 
     Raises:
         UsageError: drafts that this vLLM cannot make, or acceptance that is made up.
     """
+    _refuse_other_drafts(arm)
     length = arm.num_speculative_tokens
     match arm.method:
         case Method.NGRAM:
-            _refuse(arm, "continues the earliest occurrence", arm.ngram_pick is NgramPick.LATEST)
             return {
                 "method": "ngram",
                 "num_speculative_tokens": length,
@@ -122,10 +122,8 @@ def speculative_config(plan: Plan, arm: Arm, install: VllmInstall) -> dict[str, 
                 "prompt_lookup_min": arm.min_ngram,
             }
         case Method.SUFFIX:
-            _refuse(arm, "keeps its own answers, no file of past ones", bool(arm.past_outputs))
             return vllm_suffix(length, caches_answers=False)
         case Method.MEDUSA if arm.heads is not None:
-            _refuse(arm, "drafts chains with Medusa heads, no trees", arm.tree is not None)
             return {
                 "method": "medusa",
                 "model": heads_path(arm.heads),
@@ -161,9 +159,17 @@ def heads_path(heads: str) -> str:
     return str(own)
 
 
-def _refuse(arm: Arm, what_vllm_does: str, is_asked: bool) -> None:  # noqa: FBT001
-    if is_asked:
-        raise UsageError(f"arm {arm.name!r}: vLLM {what_vllm_does}; plan it without --engine.")
+def _refuse_other_drafts(arm: Arm) -> None:
+    """Raise UsageError for an arm that vLLM would draft for otherwise than the plan says."""
+    if arm.ngram_pick is NgramPick.LATEST:
+        does = "continues the earliest occurrence"
+    elif arm.past_outputs is not None:
+        does = "keeps its own answers, no file of past ones"
+    elif arm.tree is not None:
+        does = "drafts chains with Medusa heads, no trees"
+    else:
+        return
+    raise UsageError(f"arm {arm.name!r}: vLLM {does}; plan it without --engine.")
 
 
 def _drawn_drafts(arm: Arm, install: VllmInstall) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """A story model and the embedded pair, whose tokenizers are of two families, draft for another."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,7 @@ from specmeasure.records.plan import (
 )
 from specmeasure.records.trace import Observation
 from tests.brief.examples import manifest
+from tests.e2e.command import said, specmeasure
 
 pytestmark = pytest.mark.slow
 
@@ -134,6 +137,35 @@ def test_a_replay_foresees_the_blocks_of_a_real_run(
             place += block.num_emitted_tokens
 
     assert judged > 10
+
+
+def test_rows_that_are_sampled_are_known_before_anything_is_decoded(stories: tuple[str, str]):
+    """A greedy plan is refused by a row's own temperature; both ways to draft are told."""
+    plan = plan_for(stories[0], demo.DRAFT, GREEDY, DraftSampling.PROBABILISTIC)
+    engine = TransformersEngine.load(plan, samplings=[GREEDY, SAMPLED])
+
+    assert 1 == sum("of greedy answers, drafts are matched" in one for one in engine.warnings)
+    assert 1 == sum("of sampled answers, drafts are among" in one for one in engine.warnings)
+    with pytest.raises(TokenizerMismatch, match=r"embedded:draft.* specmeasure run"):
+        ReplayEngine.load(plan, samplings=[GREEDY, SAMPLED])
+
+
+def test_a_row_that_no_replay_can_score_ends_it_before_answers(
+    stories: tuple[str, str], tmp_path: Path
+):
+    """The row's own temperature is read from the file: one line, exit code 1, no folder."""
+    prompts = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": "Once upon a time"}, {"prompt": "One day", "temperature": 0.8}]
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    folder = tmp_path / "replay"
+    done = specmeasure(
+        *("replay", str(prompts), "--target", stories[0], "--draft", demo.DRAFT),
+        *("--threads", "1", "--out", str(folder)),
+    )
+
+    assert 1 == done.returncode, said(done)
+    assert "no replay can score" in said(done)
+    assert not folder.exists()
 
 
 def test_a_replay_of_drawn_drafts_is_refused(stories: tuple[str, str]):
