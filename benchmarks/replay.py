@@ -22,6 +22,7 @@ from specmeasure.estimate.prediction import predict
 from specmeasure.estimate.replay import count_replay
 from specmeasure.records.corpus import CorpusOptions
 from specmeasure.records.costs import CostRound, CostTable, DraftCosts
+from specmeasure.records.machine import Environment
 from specmeasure.records.plan import BASELINE, GREEDY, Arm, Method, Plan, TrialKey
 from specmeasure.records.replay import (
     TOKEN_CLASSES,
@@ -36,7 +37,7 @@ from specmeasure.records.replay import (
     TargetScores,
 )
 from specmeasure.records.request import Request
-from specmeasure.records.trace import CorpusFacts, Environment, FinishReason, ModelFacts
+from specmeasure.records.trace import CorpusFacts, FinishReason, ModelFacts
 
 CONTEXTS, ROWS, DRAFTS = (128, 512, 2048), (1, 2, 3, 5, 9, 17, 33), (1, 2, 4, 8, 16, 32)
 CATEGORIES = ("chat", "code", "news", "translation")

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from specmeasure.records.corpus import CorpusOptions
 from specmeasure.records.decision import Policy
+from specmeasure.records.machine import Environment
 from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Arm, Method, Plan, TrialKey
 from specmeasure.records.trace import (
     Audit,
     BlockRecord,
     Checks,
     CorpusFacts,
-    Environment,
     FinishReason,
     Manifest,
     Trace,

@@ -18,6 +18,7 @@ from typing import Any
 
 from specmeasure.records.corpus import CorpusOptions, Message, Prompt
 from specmeasure.records.decision import Policy
+from specmeasure.records.machine import Environment
 from specmeasure.records.plan import (
     BASELINE,
     BASELINE_AGAIN,
@@ -34,7 +35,6 @@ from specmeasure.records.trace import (
     Checks,
     CorpusFacts,
     Divergence,
-    Environment,
     FinishReason,
     Manifest,
     ModelFacts,

@@ -9,8 +9,9 @@ from specmeasure.api.prompts import corpus_facts, describe_files, read_prompts
 from specmeasure.api.reports import REPORT_FILES
 from specmeasure.errors import UsageError
 from specmeasure.records.corpus import Corpus, Dropped, Prompt
+from specmeasure.records.machine import Environment
 from specmeasure.records.request import Request
-from specmeasure.records.trace import Environment, Manifest
+from specmeasure.records.trace import Manifest
 from specmeasure.run.environment import environment
 from specmeasure.run.watch import Watchers
 from specmeasure.trace import store

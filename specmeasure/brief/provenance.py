@@ -13,9 +13,10 @@ from specmeasure.brief.servers import (
     own_servers,
 )
 from specmeasure.records.corpus import CorpusOptions, SourceFile
+from specmeasure.records.machine import Environment
 from specmeasure.records.plan import Plan
 from specmeasure.records.replay import ReplayManifest
-from specmeasure.records.trace import CorpusFacts, Environment, Manifest, ModelFacts
+from specmeasure.records.trace import CorpusFacts, Manifest, ModelFacts
 
 _FINGERPRINT_DIGITS = 12
 _NO_CACHE = "none"  # of heads, which read the target's states

@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields, replace
 
 from specmeasure.errors import UnpairedPrompts, UsageError
 from specmeasure.records.comparison import ComparedRun
+from specmeasure.records.machine import Environment
 from specmeasure.records.plan import Plan
-from specmeasure.records.trace import Environment, Manifest, Trace, TrialRecord
+from specmeasure.records.trace import Manifest, Trace, TrialRecord
 
 _DECODING = {  # fields of a plan that must agree, by the flags that set them
     "sampling": "--temperature, --top-k and --top-p",

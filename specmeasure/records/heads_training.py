@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from specmeasure.records.corpus import Dropped
+from specmeasure.records.machine import Environment
 from specmeasure.records.request import Request
-from specmeasure.records.trace import CorpusFacts, Environment, ModelFacts
+from specmeasure.records.trace import CorpusFacts, ModelFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,6 +178,7 @@ class ModelOptions:
     attn: str | None = None  # attn_implementation; None leaves it to transformers
     device_map: str | None = None  # "auto" spreads the target over several GPUs
     num_threads: int | None = None  # None: as many free cores as make the target faster
+    graphs: bool = True  # on a GPU, capture passes once and launch them whole where that works
     allow_pickle: bool = False
     trust_remote_code: bool = False
 

@@ -11,9 +11,10 @@ from enum import StrEnum
 
 from specmeasure.records.corpus import Dropped
 from specmeasure.records.costs import CostTable
+from specmeasure.records.machine import Environment, Worker
 from specmeasure.records.plan import Sampling, TrialKey
 from specmeasure.records.request import Request
-from specmeasure.records.trace import CorpusFacts, Environment, FinishReason, ModelFacts
+from specmeasure.records.trace import CorpusFacts, FinishReason, ModelFacts
 
 
 class TokenClass(StrEnum):
@@ -140,6 +141,7 @@ class ReplayManifest:
     environment: Environment
     target: ModelFacts
     warnings: tuple[str, ...] = ()
+    workers: tuple[Worker, ...] = ()  # that answered and scored beside each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

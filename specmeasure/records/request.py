@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from specmeasure.records.corpus import CorpusOptions
 from specmeasure.records.decision import Policy
+from specmeasure.records.machine import Fleet
 from specmeasure.records.plan import Plan
 
 _OPTIONS, _POLICY = CorpusOptions(), Policy()
@@ -19,4 +20,5 @@ class Request:
     policy: Policy = _POLICY
     until_decided: bool = False  # stop at the first look that decides; the limit is the most
     argv: tuple[str, ...] = ()
+    fleet: Fleet | None = None  # None: in this process
     corpus_fingerprint: str | None = None  # set: a run over other prompts is refused

@@ -4,11 +4,14 @@ Raw facts only; acceptance rates, speedups and verdicts are computed later.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from specmeasure.records.corpus import CorpusOptions, Dropped, SourceFile
 from specmeasure.records.decision import Policy
+from specmeasure.records.machine import Crowding, Environment, Fleet, Worker
+from specmeasure.records.memory import MemoryPrediction
 from specmeasure.records.plan import GREEDY, Plan, Sampling, TrialKey
 from specmeasure.records.serving import Evidence, Load, ServerFacts
 
@@ -232,6 +235,7 @@ class Observation:
     model_bytes: int  # weights this arm needs
     cache_bytes: int  # key and value tensors this arm held at the end
     peak_memory_bytes: int | None  # device allocator's peak, or the process's resident size
+    capture_s: float | None = None  # spent on graphs before it, in no other time; None: none made
 
     def __post_init__(self) -> None:
         emitted = sum(block.num_emitted_tokens for block in self.blocks)
@@ -259,13 +263,20 @@ class TrialRecord:
     model_bytes: int | None = None
     cache_bytes: int | None = None
     peak_memory_bytes: int | None = None
+    capture_s: float | None = None  # spent on graphs before it, in no other time; None: none made
+    crowding: Crowding | None = None  # None: not observed
+    worker: int | None = None  # that measured it, by number; None: the run had no workers
     checks: Checks | None = None  # None: it failed, or its checks did
-    blocks: tuple[BlockRecord, ...] = ()  # evidence BLOCKS; else empty
+    blocks: Sequence[BlockRecord] = ()  # evidence BLOCKS; else empty
     # of requests to a server:
     group: int | None = None  # prompts that share a window; None: each prompt stands alone
     counts: DraftCounts | None = None  # None: the server says nothing of this request
     sent_s: float | None = None  # after its window began
     num_retries: int | None = None  # after 429, 503 or a refused connection
+
+    def __post_init__(self) -> None:
+        if isinstance(self.blocks, list):  # as JSON is read
+            object.__setattr__(self, "blocks", tuple(self.blocks))
 
     @property
     def failed(self) -> bool:
@@ -307,20 +318,6 @@ class WindowRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
-    """Where a run took place."""
-
-    versions: dict[str, str]  # package → version
-    platform: str
-    cpu: str
-    num_cores: int
-    memory_bytes: int
-    accelerators: tuple[str, ...] = ()
-    num_threads: int
-    load_average: float | None  # one minute, before the run; None where the system has none
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class OtherVocabulary:
     """How the tokens of a draft with another tokenizer become the target's.
 
@@ -349,6 +346,7 @@ class ModelFacts:
     device: str
     cache: str  # how its cache is rolled back: "crop", "record and crop", "snapshot and replay"
     vocab_size: int  # ids that the tokenizer knows; logits beyond it are dropped
+    replays_graphs: bool = False  # its passes are captured once and launched whole
     other_vocabulary: OtherVocabulary | None = None  # of a draft; None: it is the target's
 
 
@@ -390,6 +388,9 @@ class Manifest:
     warnings: tuple[str, ...] = ()
     servers: tuple[ServerFacts, ...] = ()  # of a run on servers, by arm; ``models`` is empty then
     planned_by_load: tuple[int, ...] = ()  # trials of all arms, in the order of the plan's loads
+    memory: MemoryPrediction | None = None  # reckoned before loading; None: it could not be
+    fleet: Fleet | None = None  # None: measured in one process
+    workers: tuple[Worker, ...] = ()  # of a fleet, also those that came later or died
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

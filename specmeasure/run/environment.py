@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pynvml
 
-from specmeasure.records.trace import Environment
+from specmeasure.records.machine import Environment
 
 PACKAGES = ("specmeasure", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 

@@ -34,7 +34,7 @@ from specmeasure.records.trace import (
 )
 from specmeasure.trace import tables
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 MANIFEST, JOURNAL, SEAL = "manifest.json", "journal.jsonl", "sealed.json"
 
 

@@ -76,6 +76,7 @@ CHECKS = pa.struct(
         ("token_probs", TOKEN_PROBS),
     ]
 )
+CROWDING = pa.struct([("other_cores", pa.float64()), ("stalled_share", pa.float64())])
 LOAD = pa.struct([("concurrency", pa.int32()), ("rate", pa.float64())])
 COUNTS = pa.struct(
     [
@@ -119,6 +120,9 @@ TRIAL_SCHEMA = pa.schema(
         ("model_bytes", pa.int64()),
         ("cache_bytes", pa.int64()),
         ("peak_memory_bytes", pa.int64()),
+        ("capture_s", pa.float64()),
+        ("crowding", CROWDING),  # null: not observed
+        ("worker", pa.int32()),  # null: the run had none
         ("checks", CHECKS),
         ("group", pa.int32()),
         ("counts", COUNTS),

@@ -34,6 +34,7 @@ from specmeasure.records.estimates import (
     Textbook,
     Unmeasured,
 )
+from specmeasure.records.machine import Environment
 from specmeasure.records.plan import (
     BASELINE,
     BASELINE_AGAIN,
@@ -50,7 +51,6 @@ from specmeasure.records.trace import (
     Checks,
     CorpusFacts,
     Divergence,
-    Environment,
     FinishReason,
     Manifest,
     ModelFacts,
