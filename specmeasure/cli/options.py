@@ -8,6 +8,7 @@ import typer
 CORPUS, DECODING, MODELS = "Prompts", "Decoding", "Models"
 DECISION, RECORD = "Decision", "Recording"
 SERVERS = "Servers"
+FLEET = "Many GPUs, many machines"
 
 
 def _option(name: str, *, help: str, panel: str, **bounds: float) -> Any:  # noqa: A002
@@ -317,8 +318,46 @@ AllowPickle = Annotated[
     bool,
     _option("--allow-pickle", help="Load pickled weights; they can run code.", panel=MODELS),
 ]
+Graphs = Annotated[
+    bool,
+    _option(
+        "--graphs/--no-graphs",
+        help="On a GPU, capture passes as CUDA graphs where the model can; without, to compare.",
+        panel=MODELS,
+    ),
+]
 TrustRemoteCode = Annotated[
     bool, _option("--trust-remote-code", help="Run code that a model brings.", panel=MODELS)
+]
+
+Ray = Annotated[
+    str | None,
+    _option(
+        "--ray",
+        help="Spread prompts over Ray workers: local (this machine), or a cluster's address.",
+        panel=FLEET,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    _option("--workers", min=1, help="Processes, each with all models. Default: 1.", panel=FLEET),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    _option(
+        "--gpus-per-worker",
+        min=0,
+        help="GPUs of each worker; with more than one, add --device-map auto. Default: 0.",
+        panel=FLEET,
+    ),
+]
+PoolHardware = Annotated[
+    bool,
+    _option(
+        "--pool-hardware",
+        help="Allow workers of unlike hardware, and one speedup over all of them.",
+        panel=FLEET,
+    ),
 ]
 
 Out = Annotated[

@@ -10,7 +10,7 @@ import typer
 from specmeasure import api
 from specmeasure.api import replay_reports, replays
 from specmeasure.brief.replay_console import replay_summary
-from specmeasure.cli import running
+from specmeasure.cli import fleets, running
 from specmeasure.cli.progress import watched
 from specmeasure.errors import UsageError
 from specmeasure.records.costs import CostTable
@@ -98,6 +98,7 @@ def replay_request(
             sources=tuple(sources),
             options=running.corpus_options(asked),
             policy=running.policy(context, Policy()),
+            fleet=fleets.fleet(asked),
             argv=tuple(sys.argv),
         ),
         use_references=asked["responses"],

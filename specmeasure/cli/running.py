@@ -15,7 +15,7 @@ from specmeasure.api.arms import arms_at, between_baselines
 from specmeasure.api.candidates import plan_candidates
 from specmeasure.brief.console import summary_table
 from specmeasure.brief.pace import machine_notes
-from specmeasure.cli import drafting, serving
+from specmeasure.cli import drafting, fleets, serving
 from specmeasure.cli.progress import warn, watched
 from specmeasure.decide import override, read_policy
 from specmeasure.errors import ModelError, UnusablePlan, UnusablePolicy, UsageError
@@ -46,7 +46,10 @@ WITH_RESUME = {
     "beside",
     "request_timeout",
 }
-WITH_PLAN = {"plan", "until_decided", "out", "force", "run_code", "check", "as_json", "quiet"}
+WITH_PLAN = {
+    *("plan", "until_decided", "out", "force", "run_code", "check", "as_json", "quiet"),
+    *("ray", *fleets.COMPANIONS),
+}
 GIB = 2**30
 PIPE_WIDTH = 110
 
@@ -89,6 +92,7 @@ def request(context: typer.Context, watchers: api.Watchers) -> Request:
         options=replace(corpus_options(asked), limit=_limit(asked)),
         policy=stated,
         until_decided=asked.get("until_decided", False),
+        fleet=fleets.fleet(asked) if "ray" in asked else None,
         argv=tuple(sys.argv),
     )
 
@@ -130,6 +134,7 @@ def _planned(context: typer.Context) -> Request:
     return replace(
         planned,
         until_decided=planned.until_decided or context.params["until_decided"],
+        fleet=fleets.fleet(context.params) or planned.fleet,
         argv=tuple(sys.argv),
     )
 
