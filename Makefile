@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 	$(BIN)/specmeasure run prompts/ --out reports/demo --force
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 # The same against a real vLLM, in an environment of its own (3.5 GB): minutes to prepare, minutes to
 # run. Nothing else runs these tests: they want the variable.

@@ -11,7 +11,7 @@ from calibration.truth import Truth, true_values
 from calibration.workloads import Machine, Population, Simulator, draft
 from specmeasure.estimate import latency
 from specmeasure.estimate.intervals import MIN_PROMPTS, Intervals, Spread
-from specmeasure.estimate.pairing import pair_trials
+from specmeasure.estimate.pairing import Names, pair_trials
 from specmeasure.estimate.summary import estimate
 from specmeasure.records.estimates import ArmEstimates, Estimate, Interval
 from specmeasure.records.trace import Trace
@@ -103,7 +103,8 @@ def coverage(found: list[int | None]) -> float:
 def _slice_sides(trace: Trace, values: Mapping[str, float]) -> dict[str, int | None]:
     """Slice by slice at 95 %, where a brief corrects for their number."""
     trials = [[t for t in trace.trials if t.key.arm == arm] for arm in _arms(trace)]
-    parts = pair_trials(*trials).split(lambda trial: trial.category)
+    pairs = pair_trials(*trials)
+    parts = pairs.split(Names.of([trial.category for trial in pairs.arm.flat]))
     found: dict[str, int | None] = {}
     for one in Population().categories:
         part, name = parts.get(one.name), f"decode speedup, slice of {100 * one.share:.0f} %"

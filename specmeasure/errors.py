@@ -18,6 +18,8 @@
     │   ├── ServerNotStarted       it did not come up, or not as it was asked to
     │   ├── ServerLost             it died, hangs or refuses in the middle of a run
     │   └── UnexpectedReply        an answer that is not what its engine is known to send
+    ├── ClusterError               a Ray cluster cannot be reached, or lacks what is asked of it
+    │   └── WorkersLost            no worker is left in the middle of a run
     ├── InsufficientEvidence       the trace does not hold what an estimator needs
     └── RunInterrupted             Ctrl-C; what was recorded is kept
 
@@ -95,6 +97,14 @@ class ServerLost(ServerError):
 
 class UnexpectedReply(ServerError):
     """An answer that is not what its engine is known to send."""
+
+
+class ClusterError(SpecmeasureError):
+    """A Ray cluster that cannot be reached, or that lacks what is asked of it."""
+
+
+class WorkersLost(ClusterError):
+    """No worker is left in the middle of a run; what was recorded is kept."""
 
 
 class InsufficientEvidence(SpecmeasureError):

@@ -25,7 +25,7 @@ from specmeasure.records.plan import BASELINE_AGAIN, Sampling
 from specmeasure.records.request import Request
 from specmeasure.records.trace import Trace, TrialRecord
 from specmeasure.run.auditing import Auditor, refuse_unreadable
-from specmeasure.run.environment import free_cores
+from specmeasure.run.cores import free_cores
 from specmeasure.run.watch import SILENT, Watchers
 from specmeasure.trace import store
 

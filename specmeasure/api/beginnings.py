@@ -16,6 +16,16 @@ from specmeasure.run.environment import environment
 from specmeasure.run.watch import Watchers
 from specmeasure.trace import store
 
+OF_A_MACHINE = (
+    "versions",
+    "platform",
+    "cpu",
+    "num_cores",
+    "cpu_quota",
+    "memory_bytes",
+    "accelerators",
+)
+
 
 def read_asked(
     request: Request, folder: Path, *, replace_run: bool, run_code: bool, watchers: Watchers
@@ -97,12 +107,8 @@ def read_again(
 def refuse_other_machine(recorded: Environment, folder: Path) -> None:
     """Times of two machines or versions cannot be paired."""
     here = environment(recorded.num_threads, recorded.load_average)
-    if here != recorded:
-        names = [
-            name
-            for name in ("versions", "platform", "cpu", "num_cores", "memory_bytes", "accelerators")
-            if getattr(here, name) != getattr(recorded, name)
-        ]
+    names = [name for name in OF_A_MACHINE if getattr(here, name) != getattr(recorded, name)]
+    if names:
         raise UsageError(
             f"{folder}: this is not the machine, or not the software, that the run began with "
             f"({', '.join(names)} differ). Go on there, or start a new run."

@@ -25,7 +25,8 @@ from specmeasure.api.prompts import (
 from specmeasure.errors import UnreadableTrace, UsageError
 from specmeasure.records.corpus import Corpus, Prompt
 from specmeasure.records.heads_training import HeadTrainingRequest, TrainedHeads
-from specmeasure.run.environment import environment, free_cores, load_average
+from specmeasure.run.cores import free_cores
+from specmeasure.run.environment import environment, load_average
 from specmeasure.run.watch import SILENT, Watchers
 from specmeasure.trace.replays import is_replay
 from specmeasure.trace.store import plain

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from specmeasure.corpus.languages import with_languages
 from specmeasure.corpus.load import load_corpus
@@ -14,17 +13,11 @@ from specmeasure.records.corpus import Corpus, CorpusOptions, Dropped, Prompt
 from specmeasure.records.plan import Plan, Sampling
 from specmeasure.records.request import Request
 from specmeasure.records.trace import CorpusFacts
+from specmeasure.run.fitting import Fit, Tokenises, fit_of
 
 RESERVE = 3  # times the limit are read, for prompts that the models cannot hold
 MOST_FILES_TOLD = 20
 FIRST_PLACES = 5  # named for each reason to leave prompts out
-
-
-class Tokenises(Protocol):
-    """What is asked of an engine here."""
-
-    def context_ids(self, prompt: Prompt, replies: Sequence[str]) -> list[int]:
-        """Token ids of the prompt's next turn."""
 
 
 def read_prompts(sources: Sequence[str], options: CorpusOptions) -> Corpus:
@@ -54,17 +47,27 @@ def keep_fitting(
     Raises:
         UnreadableCorpus: none can be held.
     """
+    return sort_out(corpus.prompts, [fit_of(one, engine, plan, limit) for one in corpus.prompts])
+
+
+def sort_out(
+    prompts: Sequence[Prompt], fits: Sequence[Fit]
+) -> tuple[tuple[Prompt, ...], tuple[Dropped, ...]]:
+    """The same of prompts whose lengths are known.
+
+    Raises:
+        UnreadableCorpus: none can be held.
+    """
     kept: list[Prompt] = []
     misfits: dict[str, list[str]] = {}
-    for prompt in corpus.prompts:
-        reason = _misfit(prompt, engine, plan, limit)
-        if reason is None:
+    for prompt, fit in zip(prompts, fits, strict=True):
+        if fit.reason is None:
             kept.append(prompt)
         else:
-            misfits.setdefault(reason, []).append(prompt.source)
+            misfits.setdefault(fit.reason, []).append(prompt.source)
     if not kept:
         raise UnreadableCorpus(
-            f"none of {len(corpus.prompts)} prompts can be replayed; the first: "
+            f"none of {len(prompts)} prompts can be replayed; the first: "
             f"{next(iter(misfits))}. Lower --max-new-tokens, or use models with a longer context."
         )
     dropped = tuple(
@@ -135,17 +138,3 @@ def pinned_sources(sources: Sequence[str], corpus: Corpus) -> tuple[str, ...]:
         else:
             pinned.append(source if source == "-" else str(Path(source).absolute()))
     return tuple(pinned)
-
-
-def _misfit(prompt: Prompt, engine: Tokenises, plan: Plan, limit: int | None) -> str | None:
-    """Why a prompt cannot be replayed, if it cannot."""
-    try:
-        num_prompt_tokens = len(engine.context_ids(prompt, []))
-    except UnreadableCorpus as error:
-        return str(error).removeprefix(f"{prompt.source}: ")
-    if num_prompt_tokens == 0:
-        return "no tokens"
-    budget = plan.settings_for(prompt.asked).max_new_tokens
-    if limit is None or num_prompt_tokens + budget <= limit:
-        return None
-    return f"prompt and {budget} new tokens pass the models' context of {limit} tokens"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specmeasure.api import reports, runs
+from specmeasure.api import fleets, reports, runs
 from specmeasure.api.arms import between_baselines
 from specmeasure.api.beginnings import refuse_other_machine
 from specmeasure.api.prompts import (
@@ -24,22 +24,23 @@ from specmeasure.api.prompts import (
     read_prompts,
     sample_fitting,
 )
+from specmeasure.api.replay_sessions import Session, replaying
 from specmeasure.api.texts import detokeniser
 from specmeasure.errors import UsageError
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.prediction import predict
-from specmeasure.records.corpus import Corpus, Prompt
-from specmeasure.records.plan import Arm
+from specmeasure.records.corpus import Prompt
+from specmeasure.records.machine import Fleet, Worker
+from specmeasure.records.plan import Arm, Plan
 from specmeasure.records.prediction import Predictions
 from specmeasure.records.replay import ReplayManifest, ReplayRequest, ReplayTrace
-from specmeasure.run.environment import environment, free_cores, load_average, load_warning
+from specmeasure.run.alike import unlikeness
 from specmeasure.run.watch import SILENT, Watchers
 from specmeasure.trace import replays, store
 from specmeasure.trace.replays import is_replay
 
 if TYPE_CHECKING:
     from specmeasure.engines.models import LoadedModels
-    from specmeasure.engines.replay import ReplayEngine
 
 CONFIRMED = "confirm"  # the folder of the real run, inside the replay's
 REPLAY_FILES = (
@@ -68,51 +69,67 @@ def start_replay(
             the target's, or an interruption.
     """
     plan = request.request.plan
+    if request.request.fleet is not None:
+        fleets.refuse_unshared(request.request)
     corpus = read_prompts(request.request.sources, request.request.options)
     for line in describe_files(corpus):
         watchers.stage(line)
     if not replace_replay:
         replays.refuse_existing(folder)
-    load_before = load_average()
-    engine = _load(request, corpus, watchers)
-    machine = environment(engine.num_threads, load_before)
-    fitting, misfits = keep_fitting(corpus, engine, plan, engine.context_limit)
-    prompts = sample_fitting(fitting, corpus, request.request.options)
-    notes = [*corpus.warnings, *budget_notes(plan, prompts)]
-    notes += [busy] if (busy := load_warning(machine)) else []
-    for note in notes:
-        watchers.warning(note)
-    manifest = ReplayManifest(
-        schema_version=replays.REPLAY_SCHEMA_VERSION,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        request=request,
-        corpus=corpus_facts(request.request, corpus, prompts, misfits),
-        environment=machine,
-        target=engine.target_facts,
-        warnings=(*engine.warnings, *notes),
-    )
-    replays.create_replay(folder, manifest, replace=replace_replay)
-    for name in REPLAY_FILES:
-        (folder / name).unlink(missing_ok=True)  # an old report does not speak for a new replay
-    return _record(manifest, engine, prompts, folder, watchers)
+    with replaying(request, asked_samplings(plan, corpus.prompts), watchers) as session:
+        fitting, misfits = keep_fitting(corpus, session.target, plan, session.target.context_limit)
+        prompts = sample_fitting(fitting, corpus, request.request.options)
+        notes = [*corpus.warnings, *budget_notes(plan, prompts)]
+        notes += session.busy_notes()
+        for note in notes:
+            watchers.warning(note)
+        manifest = ReplayManifest(
+            schema_version=replays.REPLAY_SCHEMA_VERSION,
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            request=request,
+            corpus=corpus_facts(request.request, corpus, prompts, misfits),
+            environment=session.environment,
+            target=session.target.known.facts,
+            warnings=(*session.warnings, *notes),
+            workers=session.workers,
+        )
+        replays.create_replay(folder, manifest, replace=replace_replay)
+        for name in REPLAY_FILES:
+            (folder / name).unlink(missing_ok=True)  # an old report speaks for no new replay
+        trace = _record(manifest, session, prompts, folder, watchers)
+    _confirm(trace, folder, watchers, session.loaded)
+    return trace
 
 
 def resume_replay(
-    folder: Path, sources: Sequence[str] = (), *, watchers: Watchers = SILENT
+    folder: Path,
+    sources: Sequence[str] = (),
+    *,
+    fleet: Fleet | None = None,
+    watchers: Watchers = SILENT,
 ) -> ReplayTrace:
     """Finish an interrupted replay and its real runs; a finished one is returned as it is.
+
+    Args:
+        folder: of the replay.
+        sources: where the prompts are now, if they moved or came from stdin.
+        fleet: workers now, if the replay had workers and they are to be others; None: as before.
+        watchers: told what happens.
 
     Raises:
         UsageError: prompts, models or machine are not those of the replay.
     """
     manifest = replays.read_replay_manifest(folder)
+    if fleet is not None:
+        manifest = _over(fleet, manifest, folder)
     request = manifest.request
     if replays.is_sealed(folder):
         replays.drop_parts(folder)
         trace = replays.read_replay(folder)
-        _confirm(trace, folder, watchers, None)
+        _confirm(replace(trace, manifest=manifest), folder, watchers, None)
         return trace
-    refuse_other_machine(manifest.environment, folder)
+    if request.request.fleet is None:
+        refuse_other_machine(manifest.environment, folder)
     given = sources or manifest.corpus.sources
     if "-" in manifest.corpus.sources and not sources:
         raise UsageError(
@@ -126,18 +143,54 @@ def resume_replay(
             f"{corpus.fingerprint[:12]}, then {manifest.corpus.fingerprint[:12]}). Give the same "
             "files, or start a new replay."
         )
-    plan = request.request.plan
-    same_threads = replace(plan.options, num_threads=manifest.environment.num_threads)
-    threaded = replace(request.request, plan=replace(plan, options=same_threads))
-    engine = _load(replace(request, request=threaded), corpus, watchers)
-    if engine.target_facts != manifest.target:
-        raise UsageError(
-            f"{folder}: the target is not that of the interrupted replay (or dtype or device "
-            "differ). Give the same model, or start a new replay."
-        )
-    fitting, _ = keep_fitting(corpus, engine, plan, engine.context_limit)
-    prompts = sample_fitting(fitting, corpus, manifest.corpus.options)
-    return _record(manifest, engine, prompts, folder, watchers)
+    plan = _same_threads(manifest)
+    request = replace(request, request=replace(request.request, plan=plan))
+    samplings = asked_samplings(plan, corpus.prompts)
+    with replaying(request, samplings, watchers, before=manifest.workers) as session:
+        _refuse_other_software(manifest.workers, session.workers, folder)
+        if session.target.known.facts != manifest.target:
+            raise UsageError(
+                f"{folder}: the target is not that of the interrupted replay (or dtype or device "
+                "differ). Give the same model, or start a new replay."
+            )
+        fitting, _ = keep_fitting(corpus, session.target, plan, session.target.context_limit)
+        prompts = sample_fitting(fitting, corpus, manifest.corpus.options)
+        trace = _record(manifest, session, prompts, folder, watchers)
+    _confirm(replace(trace, manifest=manifest), folder, watchers, session.loaded)
+    return trace
+
+
+def _over(fleet: Fleet, manifest: ReplayManifest, folder: Path) -> ReplayManifest:
+    """The manifest as if these workers had been asked for.
+
+    Raises:
+        UsageError: none were.
+    """
+    request = manifest.request
+    if request.request.fleet is None:
+        raise UsageError(f"{folder}: this replay has no workers; leave --ray out.")
+    asked = replace(request.request, fleet=fleet)
+    return replace(manifest, request=replace(request, request=asked))
+
+
+def _refuse_other_software(before: Sequence[Worker], now: Sequence[Worker], folder: Path) -> None:
+    """Raise UsageError where workers go on with other versions than those before them.
+
+    Other hardware may: counts do not depend on it, and what steps cost is then timed again.
+    """
+    for one, other in zip(before, now, strict=False):
+        reason = unlikeness(one, other, pools_hardware=True)
+        if reason is not None:
+            raise UsageError(f"{folder}: {reason} Or start a new replay.")
+
+
+def _same_threads(manifest: ReplayManifest) -> Plan:
+    """The plan with the threads that the replay began with; workers of a fleet find theirs."""
+    request = manifest.request.request
+    if request.fleet is not None:
+        return request.plan
+    options = replace(request.plan.options, num_threads=manifest.environment.num_threads)
+    return replace(request.plan, options=options)
 
 
 def read_replay(folder: Path) -> ReplayTrace:
@@ -211,39 +264,30 @@ def run_folder(folder: Path) -> Path:
     return folder / CONFIRMED
 
 
-def _load(request: ReplayRequest, corpus: Corpus, watchers: Watchers) -> "ReplayEngine":
-    from specmeasure.engines.replay import ReplayEngine
-
-    watchers.stage("loading the target")
-    plan = request.request.plan
-    engine = ReplayEngine.load(
-        plan, most_threads=free_cores(), samplings=asked_samplings(plan, corpus.prompts)
-    )
-    for warning in engine.warnings:
-        watchers.warning(warning)
-    return engine
-
-
 def _record(
     manifest: ReplayManifest,
-    engine: "ReplayEngine",
+    session: Session,
     prompts: tuple[Prompt, ...],
     folder: Path,
     watchers: Watchers,
 ) -> ReplayTrace:
     from specmeasure.run.replayer import Replayer
 
+    workers = session.target.workers
+    workers.watchers = watchers
     with replays.ReplayJournal(folder) as journal:
+        if manifest.request.request.fleet is not None:
+            replays.add_workers(folder, session.workers)
+            workers.joined = lambda worker: replays.add_workers(folder, (worker,))
         Replayer(
             request=manifest.request,
-            engine=engine,
+            target=session.target,
             journal=journal,
-            machine=f"{manifest.environment.cpu}, {manifest.environment.num_threads} threads",
+            machine=session.machine,
             watchers=watchers,
         ).record(prompts)
     trace = replays.read_replay(folder)
     (folder / "costs.json").write_bytes(store.plain(trace.costs))
-    _confirm(trace, folder, watchers, engine.loaded)
     return trace
 
 
@@ -255,7 +299,7 @@ def _confirm(
     if not request.num_confirmed or store.is_sealed(confirmed):
         return
     if (confirmed / store.MANIFEST).is_file():
-        runs.resume(confirmed, watchers=watchers)
+        runs.resume(confirmed, fleet=request.request.fleet, watchers=watchers)
         return
     best = best_arms(trace, predict(trace, Intervals()))[: request.num_confirmed]
     watchers.stage(f"running for real: {', '.join(arm.name for arm in best)}")

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specmeasure.api import served_runs
+from specmeasure.api import fleets, served_runs
+from specmeasure.api.ahead import Ahead, look_ahead
 from specmeasure.api.answers import grading_notes
 from specmeasure.api.arms import lossy_notes
 from specmeasure.api.beginnings import open_folder, read_again, read_asked, state
-from specmeasure.api.prompts import asked_samplings, budget_notes, keep_fitting, sample_fitting
+from specmeasure.api.prompts import asked_samplings, budget_notes
 from specmeasure.api.sequential import (
     announce_looks,
     looks_over,
@@ -19,12 +20,15 @@ from specmeasure.api.sequential import (
 )
 from specmeasure.errors import UsageError
 from specmeasure.estimate.running import RunningSums
-from specmeasure.records.corpus import Corpus, Dropped, Prompt
+from specmeasure.records.corpus import Corpus, CorpusOptions, Prompt
+from specmeasure.records.machine import Fleet
 from specmeasure.records.plan import Plan
 from specmeasure.records.request import Request
 from specmeasure.records.serving import Endpoint
 from specmeasure.records.trace import Manifest, Trace
-from specmeasure.run.environment import environment, free_cores, load_average, load_warning
+from specmeasure.run.cores import free_cores, thread_cap
+from specmeasure.run.crowding import CpuMeter, watch_crowding
+from specmeasure.run.environment import busy_notes, environment, load_average
 from specmeasure.run.watch import SILENT, WatchedJournal, Watchers
 from specmeasure.trace import store
 
@@ -59,6 +63,8 @@ def start(  # noqa: PLR0913 - what a caller may say of a run that is no part of 
         SpecmeasureError: bad input (before any model is loaded), models, or an interruption.
     """
     plan = request.plan
+    if request.fleet is not None:
+        fleets.refuse_unshared(request)
     corpus = read_asked(
         request, folder, replace_run=replace_run, run_code=run_code, watchers=watchers
     )
@@ -67,23 +73,27 @@ def start(  # noqa: PLR0913 - what a caller may say of a run that is no part of 
             folder=folder, plan=plan, corpus=corpus, watchers=watchers, run_code=run_code
         )
         return served_runs.start(session, request, replace_run=replace_run)
-    load_before = load_average()
-    engine, fitting, misfits = _ready(plan, corpus, watchers, loaded)
-    machine = environment(engine.num_threads, load_before)
-    prompts = sample_fitting(fitting, corpus, request.options)
+    if request.fleet is not None:
+        team = fleets.Session(folder=folder, corpus=corpus, watchers=watchers, run_code=run_code)
+        return fleets.start(team, request, request.fleet, replace_run=replace_run)
+    load_before, meter = load_average(), CpuMeter()
+    ahead, engine = _ready(plan, corpus, request.options, watchers, loaded=loaded)
+    machine = environment(engine.num_threads, load_before, meter.end())
+    prompts = ahead.prompts
     if request.until_decided:
         prompts = shuffled(prompts, plan.seed)
     notes = [*corpus.warnings, *budget_notes(plan, prompts)]
     notes += [*lossy_notes(plan), *grading_notes(plan, prompts)]
-    notes += [busy] if (busy := load_warning(machine)) else []
+    notes += busy_notes(machine)
     for note in notes:
         watchers.warning(note)
     manifest = replace(
-        state(request, corpus, prompts, misfits, machine),
+        state(request, corpus, prompts, ahead.misfits, machine),
         models=engine.models,
         num_planned_trials=num_trials(plan, prompts),
         looks=looks_over(plan, prompts, request.policy) if request.until_decided else (),
-        warnings=(*engine.warnings, *notes),
+        warnings=(*ahead.warnings, *engine.warnings, *notes),
+        memory=ahead.memory,
     )
     open_folder(folder, manifest, replace_run=replace_run)
     return _record(manifest, engine, prompts, folder, watchers, run_code=run_code)
@@ -95,6 +105,7 @@ def resume(  # noqa: PLR0913 - what may have changed since, each by keyword
     *,
     endpoints: Sequence[Endpoint] = (),
     request_timeout_s: float | None = None,
+    fleet: Fleet | None = None,
     run_code: bool = False,
     watchers: Watchers = SILENT,
 ) -> Trace:
@@ -105,6 +116,7 @@ def resume(  # noqa: PLR0913 - what may have changed since, each by keyword
         sources: where the prompts are now, if they moved or came from stdin.
         endpoints: where attached servers are now, if they moved or were not there yet.
         request_timeout_s: seconds that a server's answer may take now; None: as before.
+        fleet: workers now, if the run had workers and they are to be others; None: as before.
         run_code: as for ``start``; it is asked for again.
         watchers: told what happens.
 
@@ -124,15 +136,20 @@ def resume(  # noqa: PLR0913 - what may have changed since, each by keyword
         return served_runs.resume(session, manifest, endpoints)
     if endpoints:
         raise UsageError(f"{folder}: this run uses no servers; leave out the URLs.")
+    if manifest.fleet is not None:
+        team = fleets.Session(folder=folder, corpus=corpus, watchers=watchers, run_code=run_code)
+        return fleets.resume(team, manifest, fleet or manifest.fleet)
+    if fleet is not None:
+        raise UsageError(f"{folder}: this run has no workers; leave out --ray.")
     same_threads = replace(manifest.plan.options, num_threads=manifest.environment.num_threads)
     plan = replace(manifest.plan, options=same_threads)
-    engine, fitting, _ = _ready(plan, corpus, watchers)
+    ahead, engine = _ready(plan, corpus, manifest.corpus.options, watchers)
     if engine.models != manifest.models:
         raise UsageError(
             f"{folder}: the models are not those of the interrupted run (or dtype or device "
             "differ). Give the same models, or start a new run."
         )
-    prompts = sample_fitting(fitting, corpus, manifest.corpus.options)
+    prompts = ahead.prompts
     if manifest.looks:
         prompts = shuffled(prompts, plan.seed)
     return _record(manifest, engine, prompts, folder, watchers, run_code=run_code)
@@ -144,11 +161,22 @@ def read_trace(folder: Path) -> Trace:
 
 
 def _ready(
-    plan: Plan, corpus: Corpus, watchers: Watchers, loaded: "LoadedModels | None" = None
-) -> tuple["Engine", tuple[Prompt, ...], tuple[Dropped, ...]]:
-    """The engine, and the prompts that its models can hold."""
+    plan: Plan,
+    corpus: Corpus,
+    options: CorpusOptions,
+    watchers: Watchers,
+    *,
+    loaded: "LoadedModels | None" = None,
+) -> tuple[Ahead, "Engine"]:
+    """The prompts that the models can hold, and the engine, once it is known to fit."""
     from specmeasure.engines.transformers import TransformersEngine
 
+    if plan.options.num_threads is None and (cap := thread_cap()):
+        watchers.stage(f"no more than {cap[1]} CPU threads are tried: {cap[0]} says so")
+    watchers.stage("counting tokens")
+    ahead = look_ahead(plan, corpus, options, held_bytes=loaded.num_bytes if loaded else 0)
+    for warning in ahead.warnings:
+        watchers.warning(warning)
     watchers.stage("loading models")
     engine = TransformersEngine.load(
         plan,
@@ -158,9 +186,7 @@ def _ready(
     )
     for warning in engine.warnings:
         watchers.warning(warning)
-    limits = [limit for arm in plan.arms if (limit := engine.context_limit(arm)) is not None]
-    fitting, misfits = keep_fitting(corpus, engine, plan, min(limits, default=None))
-    return engine, fitting, misfits
+    return ahead, engine
 
 
 def _record(  # noqa: PLR0913 - all that ``start`` has made ready
@@ -187,10 +213,16 @@ def _record(  # noqa: PLR0913 - all that ``start`` has made ready
         recorder = Recorder(
             plan=manifest.plan,
             engine=engine,
-            journal=WatchedJournal(journal=journal, sums=sums, watchers=watchers),
+            journal=WatchedJournal(
+                journal=journal,
+                sums=sums,
+                watchers=watchers,
+                crowding=watch_crowding(manifest, watchers.warning),
+            ),
             recorded=recorded,
             on_trial=lambda _: watchers.trial(),
             run_code=run_code,
+            meter=CpuMeter(),
         )
         watchers.stage("warming up")
         recorder.warm_up(prompts)

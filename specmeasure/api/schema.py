@@ -15,7 +15,7 @@ import msgspec
 
 from specmeasure.records.estimates import Estimates
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _NAMES = {bool: "boolean", float: "number", int: "integer", str: "string", NoneType: "null"}

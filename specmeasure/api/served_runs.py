@@ -24,7 +24,8 @@ from specmeasure.records.plan import BASELINE, Arm, Method, Plan
 from specmeasure.records.request import Request
 from specmeasure.records.serving import Endpoint, Evidence, ServerFacts, Serving, ServingEngine
 from specmeasure.records.trace import Manifest, Trace
-from specmeasure.run.environment import environment, free_cores, load_average, load_warning
+from specmeasure.run.cores import free_cores
+from specmeasure.run.environment import busy_notes, environment, load_average
 from specmeasure.run.load_recorder import LoadRecorder
 from specmeasure.run.requests import Contexts
 from specmeasure.run.watch import WatchedJournal, Watchers
@@ -107,7 +108,7 @@ def start(session: Session, request: Request, *, replace_run: bool) -> Trace:
     asked = _Asked.of(session, request.options)
     notes = [*asked.warnings, *budget_notes(plan, asked.prompts)]
     notes += grading_notes(plan, asked.prompts)
-    notes += [busy] if (busy := load_warning(machine)) else []
+    notes += busy_notes(machine)
     for note in notes:
         watchers.warning(note)
     planned = planned_by_load(plan, asked.prompts)

@@ -10,6 +10,7 @@ from specmeasure.brief.evidence import levels, write_evidence, write_policy_note
 from specmeasure.brief.headline import Headline, write_headline, write_summary
 from specmeasure.brief.joined import JoinedArm, join_arms
 from specmeasure.brief.load import LoadDetails, write_load_details
+from specmeasure.brief.memory import write_memory
 from specmeasure.brief.names import command_line
 from specmeasure.brief.numbers import reason
 from specmeasure.brief.output import write_output, write_output_notes
@@ -162,7 +163,7 @@ def brief_content(
         schedules=write_schedules(manifest, curve) if curve and not is_go else None,
         outliers=write_outliers(estimates.steadiness),
         footnotes=notes.lines,
-        provenance=write_provenance(manifest),
+        provenance=(*write_provenance(manifest), *write_memory(manifest.memory, every)),
         command=command_line(manifest.argv),
         settings=(
             write_turn_on(manifest, chosen.plan, chosen.estimates.costs, curve) if is_go else ()

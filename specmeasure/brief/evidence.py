@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
+from specmeasure.brief.crowding import write_crowding, write_crowding_details
 from specmeasure.brief.exits import write_poor_exits
 from specmeasure.brief.joined import JoinedArm
 from specmeasure.brief.names import listed, plain
@@ -26,6 +27,7 @@ def write_evidence(
     return (
         _resampling(estimates, arms),
         *_facts(manifest, estimates, policy, arms),
+        *write_crowding_details(estimates.crowding),
         *(f"Warning: {plain(warning)}" for warning in manifest.warnings),
     )
 
@@ -70,10 +72,10 @@ def _facts(
     manifest: Manifest, estimates: Estimates, policy: Policy, arms: Sequence[JoinedArm]
 ) -> tuple[str, ...]:
     """The machine's noise and steadiness, what was recorded, what was left out."""
-    steady = write_steadiness(estimates.steadiness)
+    machine = write_crowding(estimates.crowding), write_steadiness(estimates.steadiness)
     return (
         _noise_floor(estimates, policy),
-        *([steady] if steady else []),
+        *(line for line in machine if line),
         f"{_completeness(manifest, estimates, arms)} {_left_out(manifest)}",
         *_trees(arms),
         *write_poor_exits((arm.plan, arm.estimates.draft_acceptance_rate) for arm in arms),

@@ -52,6 +52,7 @@ def _chart(found: Steadiness) -> "Figure":
     _set_limits(axes, found.pace)
     for step in found.steps[:_MOST_STEPS]:
         _mark(axes, step)
+    _mark_workers(axes, found)
     grouped = f", medians of {size}, band: all" if size > 1 else ""
     axes.set_xlabel(f"Cycle: a prompt's turn, all arms back to back{grouped}")
     axes.set_ylabel("Seconds per token,\nmedian of the run = 1")
@@ -73,6 +74,15 @@ def _mark(axes: "Axes", step: SpeedStep) -> None:
     axes.axvline(place, color="#D55E00", linewidth=1.2, linestyle="--")
     said = f" {TIMES}{step.ratio:.2f}"
     note(axes, said, (place, 0.98), coordinates=("data", "axes fraction"), align=("left", "top"))
+
+
+def _mark_workers(axes: "Axes", found: Steadiness) -> None:
+    """Where the cycles of the next worker begin, each around a median of its own."""
+    for start in found.worker_starts:
+        axes.axvline(start + 0.5, color=GREY, linewidth=1, linestyle=":")
+    if found.worker_starts:
+        said = f"{len(found.worker_starts) + 1} workers, one after the other "
+        note(axes, said, (1.0, 0.0), coordinates="axes fraction", align=("right", "bottom"))
 
 
 def _title(found: Steadiness) -> str:

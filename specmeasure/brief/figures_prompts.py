@@ -111,7 +111,7 @@ def _label(arm: ArmEstimates) -> str:
 
 
 def _title(arm: ArmEstimates) -> str:
-    name, prompts = shortened(arm.name, at_most=28), count(len(arm.prompt_speedups), "prompt")
+    name, prompts = shortened(arm.name, at_most=28), count(arm.num_prompt_speedups, "prompt")
     if isinstance(arm.median_prompt_speedup, Interval):
         middle = speedup(arm.median_prompt_speedup)
         return f"{name}: the middle one of {prompts} runs at {middle}"

@@ -3,8 +3,10 @@
 Compares the A/A interval with what the policy tolerates; nothing is removed for any of it.
 """
 
+from specmeasure.brief.crowding import write_crowding, write_unequal_crowding
 from specmeasure.brief.names import plain
 from specmeasure.brief.numbers import TIMES, count, level, noise
+from specmeasure.brief.workers import write_unlike_workers
 from specmeasure.records.decision import Policy
 from specmeasure.records.estimates import (
     Estimates,
@@ -34,15 +36,26 @@ def machine_notes(estimates: Estimates, policy: Policy) -> list[str]:
     pace = estimates.steadiness
     if isinstance(pace, Steadiness) and (pace.steps or pace.num_outliers or pace.num_slow_cycles):
         notes.append(_write_paces(pace))
-    return notes
+    others = (
+        write_crowding(estimates.crowding),
+        write_unequal_crowding(estimates.crowding),
+        write_unlike_workers(estimates),
+    )
+    return [*notes, *(note for note in others if note)]
 
 
 def write_notices(estimates: Estimates, policy: Policy) -> tuple[str, ...]:
-    """What a reader must know before any number: noise, an early stop, an unfinished run."""
+    """What a reader must know before any number: noise, arms that were met unequally, an end."""
     notices = []
     floor = noise_beyond(estimates, policy)
     if floor is not None:
         notices.append(_too_noisy(floor, policy))
+    unequal = write_unequal_crowding(estimates.crowding)
+    if unequal is not None:
+        notices.append(unequal)
+    unlike = write_unlike_workers(estimates)
+    if unlike is not None:
+        notices.append(unlike)
     if estimates.stopping is not None:
         notices.append(_write_stopping(estimates.stopping))
     elif estimates.num_recorded_trials < estimates.num_planned_trials:

@@ -183,13 +183,31 @@ def _machine(environment: Environment) -> str:
     parts = [
         *(plain(accelerator) for accelerator in environment.accelerators),
         plain(environment.cpu),
-        f"{count(environment.num_threads, 'thread')} on {count(environment.num_cores, 'core')}",
+        f"{_threads(environment)} on {_cores(environment)}",
         f"{byte_size(environment.memory_bytes)} memory",
         plain(environment.platform),
     ]
     if environment.load_average is not None:
         parts.append(f"load {environment.load_average:.2f} before the run")
+    if environment.other_cores is not None:
+        parts.append(f"{environment.other_cores:.1f} cores busy with other work before it")
     return ", ".join(parts)
+
+
+def _threads(environment: Environment) -> str:
+    cap = environment.threads_capped_by
+    return f"{count(environment.num_threads, 'thread')}{'' if cap is None else f' ({plain(cap)})'}"
+
+
+def _cores(environment: Environment) -> str:
+    """With what makes them fewer than they look: shared arithmetic, a container's quota."""
+    number, physical = environment.num_cores, environment.num_physical_cores
+    fewer = [
+        f"{physical} physical" if physical is not None and physical < number else "",
+        f"granted {environment.cpu_quota:g}" if environment.cpu_quota is not None else "",
+    ]
+    said = ", ".join(part for part in fewer if part)
+    return f"{count(number, 'core')}{f' ({said})' if said else ''}"
 
 
 def _software(environment: Environment) -> str:

@@ -1,10 +1,12 @@
 """What a replay's predictions rest on: costs, recording, what was left out, what was run."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from specmeasure.brief.names import plain
 from specmeasure.brief.numbers import TIMES, byte_size, count, duration
 from specmeasure.brief.provenance import Fact, write_replay_provenance
+from specmeasure.records.machine import Worker
 from specmeasure.records.plan import Arm, Method
 from specmeasure.records.prediction import Predictions
 from specmeasure.records.replay import Plausibility, RecordingFacts, ReplayTrace
@@ -66,9 +68,19 @@ def write_facts(trace: ReplayTrace) -> tuple[Fact, ...]:
     lookups = [Fact(label="Without a draft model", text="; ".join(own))] if own else []
     return (
         *write_replay_provenance(trace.manifest, list(drafts)),
+        *_workers(trace.manifest.workers),
         *lookups,
         Fact(label="Lengths", text=f"every K from 1 to {most}"),
     )
+
+
+def _workers(workers: Sequence[Worker]) -> list[Fact]:
+    """Who answered and scored, where it was not the machine that recorded."""
+    if not workers:
+        return []
+    places = Counter(f"{one.node}: {', '.join(one.hardware)}" for one in workers)
+    said = "; ".join(f"{number} on {plain(place)}" for place, number in places.items())
+    return [Fact(label="Workers", text=f"{len(workers)}, of them {said}")]
 
 
 def _sample(predictions: Predictions) -> str:

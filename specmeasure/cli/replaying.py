@@ -19,7 +19,10 @@ from specmeasure.records.plan import BASELINE
 from specmeasure.records.replay import ReplayRequest, ReplayTrace
 from specmeasure.records.request import Request
 
-WITH_RESUME = {"resume", "prompts", "check", "as_json", "quiet", "costs"}
+WITH_RESUME = {
+    *("resume", "prompts", "check", "as_json", "quiet", "costs"),
+    *("ray", *fleets.COMPANIONS),
+}
 
 
 def replay(context: typer.Context) -> None:
@@ -30,7 +33,9 @@ def replay(context: typer.Context) -> None:
         running.refuse_beside(context, "--resume", WITH_RESUME)
         folder: Path = asked["resume"]
         with watched(folder, quiet=asked["quiet"]) as watchers:
-            trace = replays.resume_replay(folder, asked["prompts"] or (), watchers=watchers)
+            trace = replays.resume_replay(
+                folder, asked["prompts"] or (), fleet=fleets.fleet(asked), watchers=watchers
+            )
     else:
         folder, trace = _start(context)
     _conclude(context, folder, replay_reports.conclude_replay(trace, folder, costs=costs))

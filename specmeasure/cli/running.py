@@ -45,6 +45,8 @@ WITH_RESUME = {
     "speculative_url",
     "beside",
     "request_timeout",
+    "ray",
+    *fleets.COMPANIONS,
 }
 WITH_PLAN = {
     *("plan", "until_decided", "out", "force", "run_code", "check", "as_json", "quiet"),
@@ -172,6 +174,7 @@ def resume(context: typer.Context) -> tuple[Path, Trace]:
                 if "request_timeout" in given_names(context)
                 else None
             ),
+            fleet=fleets.fleet(context.params),
             run_code=context.params["run_code"],
             watchers=watchers,
         )

@@ -17,6 +17,7 @@ from specmeasure.records.drafted import drafted_tree, kept_nodes
 from specmeasure.records.plan import DraftSampling, Sampling
 from specmeasure.records.trace import BlockRecord
 from specmeasure.records.tree import TokenTree
+from specmeasure.speculate.proposal import CachedModel
 
 COARSE_BELOW = 0.5  # temperature, in half precision
 
@@ -32,6 +33,7 @@ class Origin:
     draft_sampling: DraftSampling = DraftSampling.PROBABILISTIC
     tree: TokenTree | None = None  # that the arm drafts; None: chains
     same_shapes: bool = False  # read the target in the passes that the loop made
+    read_by: CachedModel | None = None  # what the loop read the target with, if it is another
     law_is_known: bool = True  # False: drawn by a law that reading the answer does not tell
 
     @property
@@ -147,27 +149,27 @@ def read_along(
 
 def _decode_again(target: CachedCausalLM, answer: Finished, origin: Origin) -> Iterator[Tensor]:
     """The logits [V] that each token was picked by, float32, bit for bit where kernels are."""
-    read_with = origin.shared_exit or target
+    read_with = origin.shared_exit or origin.read_by or target
     read_with.reset(rolls_back=any(block.num_draft_tokens for block in origin.blocks))
-    yield target.prefill(answer.context_ids)[0].float()
+    yield read_with.prefill(answer.context_ids)[0].float()
     place = 1
     for block in origin.blocks[1:]:
         ids = [answer.token_ids[place - 1], *(block.draft_ids or ())]
         rows = torch.tensor(ids, device=target.device)
         drafted = drafted_tree(block, origin.tree)
         if drafted is None:
-            logits = _read_chain(target, origin.shared_exit, rows)
-            yield from logits.float()[: block.num_emitted_tokens]
-            target.rollback(block.num_draft_tokens - block.num_accepted_tokens)
+            logits = _read_chain(read_with, origin.shared_exit, rows)
+            yield from logits.to(torch.float32, copy=True)[: block.num_emitted_tokens]
+            read_with.rollback(block.num_draft_tokens - block.num_accepted_tokens)
         else:
             path = (0, *(1 + node for node in kept_nodes(block, drafted)))
-            logits = target.forward_tree(rows, (-1, *(1 + node for node in drafted.parents)))
+            logits = read_with.forward_tree(rows, (-1, *(1 + node for node in drafted.parents)))
             yield from logits[list(path)].float()[: block.num_emitted_tokens]
-            target.keep_path(path)
+            read_with.keep_path(path)
         place += block.num_emitted_tokens
 
 
-def _read_chain(target: CachedCausalLM, shared: SharedExit | None, rows: Tensor) -> Tensor:
+def _read_chain(target: CachedModel, shared: SharedExit | None, rows: Tensor) -> Tensor:
     """A target pass over a chain, whose first layers read it while drafting if they did."""
     if shared is None:
         return target.forward(rows)

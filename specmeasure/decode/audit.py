@@ -42,7 +42,7 @@ def audit_greedy(
     answer = torch.tensor(token_ids, device=device)
     left = divergence.index if divergence and _has_rivals(divergence) else None
     doubtful = {  # place → its logits [V] in one pass
-        place: logits
+        place: logits.clone()  # its row alone, not all that were read with it
         for place, logits in _answer_logits(target, context_ids, answer, rows_per_pass=ROWS_AT_ONCE)
         if place == left or _delta(logits, answer[place]) > 0
     }

@@ -26,7 +26,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from specmeasure.errors import UnsupportedModel
 from specmeasure.speculate.tree import lineage, path_to
 
-_TAKE_ANY_MASK = ("eager", "sdpa")  # of transformers' attention implementations
+TAKE_ANY_MASK = ("eager", "sdpa")  # of transformers' attention implementations
 
 
 class Rollback(StrEnum):
@@ -50,11 +50,12 @@ class CachedCausalLM:
         self.vocab_size = vocab_size
         self.rollback_kind = rollback_kind(model)
         self.arguments = frozenset(inspect.signature(model.forward).parameters)  # of its forward
-        self._last_row_only = {"logits_to_keep": 1} if "logits_to_keep" in self.arguments else {}
+        self.last_row_only = {"logits_to_keep": 1} if "logits_to_keep" in self.arguments else {}
         self._rolls_back = False
         self._cache = self._new_cache()
         self._snapshot: Cache | None = None
         self._since_snapshot: list[Tensor] = []
+        self._inputs: HeadInputs | None = None  # of the output head, if watched
         self._states: Tensor | None = None  # [N, D] of the last forward
         self._last_kept = -1  # of its rows
         self._num_last = 0  # tokens that the last forward read
@@ -64,10 +65,8 @@ class CachedCausalLM:
 
         A model that does not call its head is refused (``UnsupportedModel``) by the next read.
         """
-        if self._states is None:
-            self._states = torch.empty(0)
-            head = self.model.get_output_embeddings()
-            head.register_forward_pre_hook(self._remember_states)
+        if self._inputs is None:
+            self._inputs = HeadInputs(self.model)
 
     @property
     def last_state(self) -> Tensor:
@@ -76,7 +75,7 @@ class CachedCausalLM:
         Raises:
             RuntimeError: states are not watched, or nothing was read since.
         """
-        if self._states is None or not len(self._states):
+        if self._states is None:
             raise RuntimeError("no state was watched")
         return self._states[self._last_kept]
 
@@ -108,7 +107,7 @@ class CachedCausalLM:
 
     def prefill(self, ids: Sequence[int]) -> Tensor:
         """Read a prompt; logits [1, V] after its last token."""
-        logits = self._read(torch.tensor(ids, device=self.device), **self._last_row_only)
+        logits = self._read(torch.tensor(ids, device=self.device), **self.last_row_only)
         self._settle()
         return logits[-1:]
 
@@ -173,16 +172,15 @@ class CachedCausalLM:
                     moved = whole.index_select(-2, places.to(whole.device))  # a copy
                     whole[..., start : start + len(places), :] = moved
 
-    def _remember_states(self, _: object, inputs: tuple[Tensor, ...]) -> None:
-        self._states = inputs[0][0]
-
     def _read(self, ids: Tensor, **extra: Any) -> Tensor:
         self._num_last, self._last_kept = len(ids), -1
+        if self._inputs is not None:
+            self._inputs.look()
         output = self.model(
             input_ids=ids[None], past_key_values=self._cache, use_cache=True, **extra
         )
-        if self._states is not None and not len(self._states):
-            raise hidden_states_error(self.model)
+        if self._inputs is not None:
+            self._states = self._inputs.taken()
         logits: Tensor = output.logits[0, :, : self.vocab_size]
         return logits
 
@@ -203,6 +201,35 @@ class CachedCausalLM:
     def _new_cache(self) -> DynamicCache:
         self._snapshot, self._since_snapshot = None, []
         return DynamicCache(config=self.model.config)
+
+
+class HeadInputs:
+    """What goes into a model's output head, of a pass that is made between two calls."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._looks = False
+        self._seen: Tensor | None = None
+        model.get_output_embeddings().register_forward_pre_hook(self._remember)
+
+    def look(self) -> None:
+        """From now on."""
+        self._looks, self._seen = True, None
+
+    def taken(self) -> Tensor:
+        """States [N, D] of the pass since then, handed over.
+
+        Raises:
+            UnsupportedModel: the model does not call its head.
+        """
+        seen, self._looks, self._seen = self._seen, False, None
+        if seen is None:
+            raise hidden_states_error(self._model)
+        return seen
+
+    def _remember(self, _: object, inputs: tuple[Tensor, ...]) -> None:
+        if self._looks:
+            self._seen = inputs[0][0]
 
 
 def hidden_states_error(model: PreTrainedModel) -> UnsupportedModel:
@@ -255,7 +282,7 @@ def check_rollback(model: CachedCausalLM, name: str) -> None:
     model.rollback(0)
 
     expected = [_after(model, prompt + kept[:num_kept]) for num_kept in (2, 3)]
-    differs = _difference(torch.stack(found), torch.stack(expected), model)
+    differs = difference(torch.stack(found), torch.stack(expected), model)
     if differs is not None:
         raise UnsupportedModel(
             f"{name}: after a rollback its cache ({model.rollback_kind}) differs from a fresh "
@@ -289,7 +316,7 @@ def check_tree(model: CachedCausalLM, name: str) -> None:
     expected = [_after(model, [*prompt, *(nodes[node] for node in path)]) for path in paths]
     going_on = [*prompt, *(nodes[node] for node in kept)]
     expected += [_after(model, [*going_on, *then[: 1 + place]]) for place in range(len(then))]
-    misread = _difference(torch.cat([found, read_on]), torch.stack(expected), model)
+    misread = difference(torch.cat([found, read_on]), torch.stack(expected), model)
     if misread is not None:
         raise UnsupportedModel(
             f"{name}: it reads a tree of drafts otherwise than the tree's paths, {misread}. Trees "
@@ -298,10 +325,15 @@ def check_tree(model: CachedCausalLM, name: str) -> None:
         )
 
 
+def attention_of(model: CachedCausalLM) -> str:
+    """The name of its attention implementation."""
+    return str(model.model.config._attn_implementation)  # noqa: SLF001 - no public name
+
+
 def _refuse_other_attention(model: CachedCausalLM, name: str) -> None:
     """Raise UnsupportedModel where a mask or positions would be ignored, or refused in mid-run."""
-    attention = model.model.config._attn_implementation  # noqa: SLF001 - no public name
-    if attention not in _TAKE_ANY_MASK:
+    attention = attention_of(model)
+    if attention not in TAKE_ANY_MASK:
         raise UnsupportedModel(
             f"{name}: trees of drafts need attention that takes any mask, and {attention!r} does "
             "not. Load it with --attn sdpa, or draft chains."
@@ -320,14 +352,14 @@ def _after(model: CachedCausalLM, ids: Sequence[int]) -> Tensor:
     return model.prefill(ids)[-1]
 
 
-def _difference(found: Tensor, expected: Tensor, model: CachedCausalLM) -> str | None:
+def difference(found: Tensor, expected: Tensor, model: CachedCausalLM) -> str | None:
     """What to say of logits [N, V] that are further apart than rounding; None: they are not."""
-    difference = float((found - expected).abs().max())
+    largest = float((found - expected).abs().max())
     spread = float(expected[-1].float().std())
     tolerance = 1e-3 if model.model.dtype is torch.float32 else 0.1
-    if difference <= tolerance * spread:
+    if largest <= tolerance * spread:
         return None
-    return f"by {difference:.3g} (logit spread {spread:.3g})"  # also where NaN
+    return f"by {largest:.3g} (logit spread {spread:.3g})"  # also where NaN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

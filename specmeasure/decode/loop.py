@@ -15,6 +15,7 @@ from specmeasure.decode.clock import Clock
 from specmeasure.decode.stopping import Ending
 from specmeasure.records.plan import Sampling
 from specmeasure.records.trace import BlockRecord, FinishReason
+from specmeasure.speculate.placing import put_token
 from specmeasure.speculate.proposal import CachedModel, Proposal, Proposer
 from specmeasure.speculate.verdict import Verdict
 from specmeasure.speculate.verify import verify_strictly
@@ -100,9 +101,9 @@ class Decoder:
         while cut.reason is None:
             context_length = len(prompt_ids) + len(emitted) - 1
             begun = clock.mark()
-            last = torch.tensor(emitted[-1:], device=self.device)  # now, while no draft is queued
             proposal = proposer.propose(stopping.num_drafts(len(emitted))) if proposer else nothing
             drafted = clock.mark()
+            last = put_token(emitted[-1], self.device)
             verdict = self._verify(proposal, _read(target, last, proposal))
             verified = clock.mark()
 
@@ -137,7 +138,9 @@ class Decoder:
 
 def _read(target: CachedModel, last: Tensor, proposal: Proposal) -> Tensor:
     """The target's logits [1 + N, V] after the last token and after every draft."""
-    rows = torch.cat([last, proposal.tokens.clamp_min(0)])  # the verifier tells of NaN
+    rows = last
+    if proposal.num_tokens:
+        rows = torch.cat([last, proposal.tokens.clamp_min(0)])  # the verifier tells of NaN
     if proposal.parents is None:
         return target.forward(rows)
     return target.forward_tree(rows, (-1, *(1 + parent for parent in proposal.parents)))

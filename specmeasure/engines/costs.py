@@ -7,7 +7,7 @@ its times are scaled to them, so that a machine whose speed drifts changes no ra
 
 import random
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,7 +67,7 @@ class CostMeter:
     def target(self) -> TargetCosts:
         """Plain steps, and verifications of K = 0 … most drafts, at the median round's speed."""
         proposer, lengths = _SomeTokens(self.decoder.device), range(self.most + 1)
-        rounds = self._rounds(proposer, lengths)
+        rounds = self._rounds(Drafting(target=self.decoder.target, proposer=proposer), lengths)
         columns = list(zip(*rounds, strict=True))  # [context][round]
         plain = tuple(statistics.median(one.plain_s for one in column) for column in columns)
         overhead = [
@@ -100,7 +100,7 @@ class CostMeter:
         at = [lengths.index(number) for number in self.num_drafts]
         meter = replace(self, decoder=replace(self.decoder, target=drafting.target))
         found = []
-        for one in meter._rounds(drafting.proposer, lengths):  # noqa: SLF001 - of its own kind
+        for one in meter._rounds(drafting, lengths):  # noqa: SLF001 - of its own kind
             speeds = [
                 (step / timed.plain_s, timed)
                 for step, timed in zip(target.plain_s, one, strict=True)
@@ -145,12 +145,24 @@ class CostMeter:
             num_nodes=num_nodes,
         )
 
-    def _rounds(self, proposer: Proposer | None, lengths: Sequence[int]) -> list[list["_Timed"]]:
+    def prepare(self, drafting: Drafting, rows: Collection[int]) -> None:
+        """Capture what a session needs on each context, where models can: the longest one first.
+
+        Args:
+            drafting: whose models are captured.
+            rows: of the target's passes.
+        """
+        for ids in reversed(self.contexts):
+            last = len(ids) + room_for(max(self.most, *rows))
+            drafting.prepare(rows, first=len(ids) + 1, last=last)
+
+    def _rounds(self, drafting: Drafting, lengths: Sequence[int]) -> list[list["_Timed"]]:
         """Sessions [round][context], after one that warms every shape up."""
         rng = random.Random(self.seed)
-        self._session(proposer, self.contexts[0], lengths, rng)
+        self.prepare(drafting, range(1, max(*lengths, WARMING) + 2))
+        self._session(drafting.proposer, self.contexts[0], lengths, rng)
         return [
-            [self._session(proposer, ids, lengths, rng) for ids in self.contexts]
+            [self._session(drafting.proposer, ids, lengths, rng) for ids in self.contexts]
             for _ in range(NUM_ROUNDS)
         ]
 

@@ -3,6 +3,7 @@
 Counts of heads and layers come from the weights' names: published configs state other ones.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -75,6 +76,12 @@ class HeadsCheckpoint:
         """Residual blocks of each head."""
         layers = [int(place.split(".")[2]) for place in self.tensors if place.startswith("blocks.")]
         return 1 + max(layers, default=-1)
+
+    @property
+    def num_parameters(self) -> int:
+        """Beside the target's; absent biases are made as zeros, and not counted."""
+        shared = [] if self.shared is None else [self.shared]
+        return sum(math.prod(one.shape) for one in (*self.tensors.values(), *shared))
 
     @property
     def has_matrices(self) -> bool:

@@ -6,23 +6,20 @@ initialisation. Sizes are known from the config before anything is read.
 
 from typing import Any
 
-import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from specmeasure.brief.numbers import byte_size
+from specmeasure.engines.bare_models import bare_model
 from specmeasure.engines.foreign_drafts import refuse_foreign
 from specmeasure.engines.locating import digest_of, explained, location
-from specmeasure.errors import (
-    ModelError,
-    OutOfMemory,
-    UnsupportedModel,
-)
+from specmeasure.engines.room import explained_shortage, refuse_weights, ways_for_weights
+from specmeasure.errors import ModelError, UnsupportedModel
 from specmeasure.records.plan import ModelOptions
 
 transformers_logging.disable_progress_bar()  # the CLI owns the terminal
 transformers_logging.set_verbosity_error()
-GIB = 2**30
 
 
 def pick_device(wish: str) -> torch.device:
@@ -53,12 +50,19 @@ def load_tokenizer(name: str, options: ModelOptions) -> Any:
         )
 
 
-def load_config(name: str, options: ModelOptions) -> Any:
-    """The configuration of a model, without its weights."""
-    with explained(name, "draft"):
-        return AutoConfig.from_pretrained(
+def load_config(name: str, options: ModelOptions, *, role: str = "draft") -> Any:
+    """The configuration of a causal LM, without its weights.
+
+    Raises:
+        ModelError: with what to do; see ``errors``.
+    """
+    with explained(name, role):
+        config = AutoConfig.from_pretrained(
             location(name), trust_remote_code=options.trust_remote_code
         )
+    if config.is_encoder_decoder:
+        raise UnsupportedModel(f"{role} {name}: an encoder-decoder is no causal LM.")
+    return config
 
 
 def load_model(name: str, options: ModelOptions, *, device: torch.device, role: str) -> Any:
@@ -67,25 +71,28 @@ def load_model(name: str, options: ModelOptions, *, device: torch.device, role: 
     Raises:
         ModelError: with what to do; see ``errors``.
     """
-    dtype = _dtype(options.dtype, device)
     if role == "draft":
         refuse_foreign(name, role)
-    with explained(name, role):
-        config = AutoConfig.from_pretrained(
-            location(name), trust_remote_code=options.trust_remote_code
-        )
-        if config.is_encoder_decoder:
-            raise UnsupportedModel(f"{role} {name}: an encoder-decoder is no causal LM.")
-        _refuse_what_cannot_fit(name, config, dtype, options, device)
-        placement: dict[str, Any] = {}
-        if options.device_map and role == "target":
-            placement = {"device_map": options.device_map}
-        elif device.type == "cuda":
-            placement = {"device_map": {"": device}}  # straight there, not through host memory
+    config = load_config(name, options, role=role)
+    weight_bytes = None if options.device_map else _weight_bytes(name, config, options, device)
+    if weight_bytes is not None:
+        refuse_weights(f"{role} {name}", weight_bytes, options, device)
+    placement: dict[str, Any] = {}
+    if options.device_map and role == "target":
+        placement = {"device_map": options.device_map}
+    elif device.type == "cuda":
+        placement = {"device_map": {"": device}}  # straight there, not through host memory
+
+    def say(there_is: str) -> str:
+        size = "its weights" if weight_bytes is None else f"{byte_size(weight_bytes)} of weights"
+        ways = "; ".join([*ways_for_weights(options, device), "or take a smaller model"])
+        return f"{role} {name}: {size} did not fit; {there_is}. {ways}."
+
+    with explained(name, role), explained_shortage(say, device):
         model, loading = AutoModelForCausalLM.from_pretrained(
             location(name),
             config=config,
-            dtype=dtype,
+            dtype=wanted_dtype(options, device) or "auto",
             attn_implementation=options.attn,
             use_safetensors=None if options.allow_pickle else True,
             trust_remote_code=options.trust_remote_code,
@@ -116,36 +123,24 @@ def fingerprint(name: str, model: Any) -> str:
     return str(getattr(model.config, "_commit_hash", None) or digest_of(location(name)))
 
 
-def _dtype(wish: str, device: torch.device) -> Any:
+def wanted_dtype(options: ModelOptions, device: torch.device) -> torch.dtype | None:
+    """What weights are loaded in; None: the checkpoint's own.
+
+    Raises:
+        ModelError: no dtype of that name.
+    """
+    wish = options.dtype
     if wish == "auto":
-        return torch.float32 if device.type == "cpu" else "auto"
+        return torch.float32 if device.type == "cpu" else None
     dtype = getattr(torch, wish, None)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ModelError(f"--dtype {wish}: use auto, float32, bfloat16 or float16")
     return dtype
 
 
-def _refuse_what_cannot_fit(
-    name: str, config: Any, dtype: Any, options: ModelOptions, device: torch.device
-) -> None:
-    """Count parameters on the meta device and compare with the memory that is free."""
-    if options.device_map or options.trust_remote_code:
-        return  # spread by accelerate, or code that need not build on the meta device
-    if getattr(config, "quantization_config", None):
-        return  # its weights are smaller than the dtype says
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    num_parameters = sum(weight.numel() for weight in model.parameters())
-    width = (dtype if isinstance(dtype, torch.dtype) else model.dtype).itemsize
-    needed = num_parameters * width
-    free = (
-        torch.cuda.mem_get_info(device)[0]
-        if device.type == "cuda"
-        else psutil.virtual_memory().available
-    )
-    if needed > free:
-        raise OutOfMemory(
-            f"{name}: {num_parameters / 1e9:.2f} billion parameters need {needed / GIB:.1f} GiB at "
-            f"{width} bytes each; {free / GIB:.1f} GiB are free on {device}. Use a smaller dtype, "
-            "--device-map auto, or a smaller model."
-        )
+def _weight_bytes(
+    name: str, config: Any, options: ModelOptions, device: torch.device
+) -> int | None:
+    """Of one model; None where its config does not tell."""
+    bare = bare_model(name, config, options, dtype=wanted_dtype(options, device))
+    return None if bare is None else bare.weight_bytes

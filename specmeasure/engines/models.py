@@ -10,8 +10,11 @@ import torch
 
 from specmeasure.decode.cache import CachedCausalLM, check_rollback, check_tree
 from specmeasure.decode.early_exit import first_layers
+from specmeasure.decode.graphs import Graphs, graphs_of
 from specmeasure.decode.shared_exit import SharedExit, share_exit
+from specmeasure.decode.static_model import StaticCausalLM
 from specmeasure.engines.foreign_drafts import refuse_foreign
+from specmeasure.engines.graphed import GraphedModels, said_of_drafting, said_of_target
 from specmeasure.engines.head_files import HeadsCheckpoint
 from specmeasure.engines.heads import load_heads
 from specmeasure.engines.loading import (
@@ -37,10 +40,24 @@ from specmeasure.records.trace import ModelFacts
 
 
 class LoadedModels:
-    """A target, and drafts that come and go. Every model is checked as it is loaded."""
+    """A target, and drafts that come and go. Every model is checked as it is loaded.
+
+    Args:
+        name: of the target.
+        tokenizer: the target's.
+        target: with a cache that grows, for whatever is not the decoding loop.
+        options: of all models.
+        graphs: captures passes for the loop; None: it decodes with ``target`` itself.
+    """
 
     def __init__(
-        self, name: str, tokenizer: Any, target: CachedCausalLM, options: ModelOptions
+        self,
+        name: str,
+        tokenizer: Any,
+        target: CachedCausalLM,
+        options: ModelOptions,
+        *,
+        graphs: Graphs | None = None,
     ) -> None:
         self.name = name
         self.tokenizer = tokenizer
@@ -52,11 +69,19 @@ class LoadedModels:
         self._exits: dict[int, CachedCausalLM] = {}
         self._shared: dict[int, SharedExit | None] = {}
         self._reads_trees = False  # not tried yet
+        self._graphed = GraphedModels(graphs)
         self.vocabularies: dict[str, ComparedVocabularies | None] = {name: None}
         self.samplings: tuple[Sampling, ...] = ()  # that answers are decoded with
 
     @classmethod
-    def load(cls, plan: Plan, *, most_threads: int, samplings: Collection[Sampling] = ()) -> Self:
+    def load(
+        cls,
+        plan: Plan,
+        *,
+        most_threads: int,
+        samplings: Collection[Sampling] = (),
+        graphs: Graphs | None = None,
+    ) -> Self:
         """Load the target; refuse drafts that share no tokens before anything is large.
 
         Args:
@@ -64,6 +89,7 @@ class LoadedModels:
             most_threads: CPU threads to try, where the plan does not fix their number.
             samplings: all that answers are decoded with, where rows ask for their own; none: the
                 plan's.
+            graphs: for models in the decoding loop; None: those of the device, if options want any.
 
         Raises:
             ModelError: with what to do.
@@ -92,7 +118,8 @@ class LoadedModels:
             check_rollback(target, plan.target)
         if options.num_threads is None and device.type == "cpu":
             pick_num_threads(target, most_threads)
-        loaded = cls(plan.target, tokenizer, target, options)
+        graphs = graphs or graphs_of(device, wanted=options.graphs)
+        loaded = cls(plan.target, tokenizer, target, options, graphs=graphs)
         loaded.pasts = pasts
         loaded.vocabularies |= compared
         loaded.samplings = own
@@ -104,6 +131,52 @@ class LoadedModels:
         configs = [self.target.model.config, *(one.model.config for one in self.drafts.values())]
         configs += [load_config(name, self._options) for name in names]
         return smallest_context(configs)
+
+    @property
+    def decoding_target(self) -> CachedCausalLM | StaticCausalLM:
+        """The target as the decoding loop reads it."""
+        return self._graphed.twin(self.target) or self.target
+
+    def decoding_draft(self, arm: Arm) -> CachedCausalLM | StaticCausalLM | None:
+        """The model that drafts for an arm as the loop reads it; None where none does.
+
+        Its passes are captured where the target's are as well, so that what a draft costs beside
+        the target is not told too low.
+        """
+        draft = self.drafting(arm)
+        if draft is None or self._unlike_target(arm) is not None:
+            return draft
+        return self._graphed.twin(draft) or draft
+
+    def _unlike_target(self, arm: Arm) -> str | None:
+        """Why an arm's drafting model is not captured, whatever it is."""
+        if self._graphed.twin(self.target) is None:
+            return "the target is not captured either"
+        if arm.exit_layer is not None:
+            return "its layers belong to the target"
+        if self.other_vocabulary(arm.draft) is not None:
+            return "it has another tokenizer, and what it reads is not one block after the other"
+        return None
+
+    def graph_warnings(self, arms: Sequence[Arm]) -> tuple[str, ...]:
+        """What a reader should know of models that decode without graphs where there could be."""
+        if not self._graphed.are_captured:
+            return ()
+        if self._graphed.twin(self.target) is None:
+            return (said_of_target(self.name, self._graphed.reason(self.target) or ""),)
+        said = []
+        for arm in arms:
+            draft = self.drafting(arm)
+            if draft is None or isinstance(self.decoding_draft(arm), StaticCausalLM):
+                continue
+            reason = self._unlike_target(arm) or self._graphed.reason(draft) or ""
+            what = (
+                f"Draft {arm.draft} decodes"
+                if arm.draft is not None
+                else f"Early exit after layer {arm.exit_layer} decodes"
+            )
+            said.append(said_of_drafting(what, reason))
+        return tuple(dict.fromkeys(said))
 
     def add_draft(self, name: str) -> CachedCausalLM:
         """Load a draft beside the target's first layers; the target itself may draft, too."""
@@ -166,10 +239,14 @@ class LoadedModels:
         """What was loaded as a draft, and how its tokens become the target's."""
         other = self.other_vocabulary(name)
         facts = model_facts(name, self.add_draft(name))
+        if self._graphed.twin(self.target) is not None and other is None:
+            twin = self._graphed.twin(self.add_draft(name))
+            facts = replace(facts, replays_graphs=twin is not None)
         return facts if other is None else replace(facts, other_vocabulary=other.facts)
 
     def drop_drafts(self) -> None:
         """Give their memory back, and that of heads."""
+        self._graphed.drop(self.drafts)
         self.drafts.clear()
         self.heads.clear()
         gc.collect()
@@ -217,6 +294,7 @@ class LoadedModels:
         if name not in self.heads:
             self.heads[name] = load_heads(name, self._options, self.target)
             self.target.watch_states()
+            self.decoding_target.watch_states()
         return self.heads[name]
 
     def heads_for(self, arm: Arm) -> MedusaHeads | None:
@@ -258,9 +336,16 @@ class LoadedModels:
         past = self.past(arm)
         return 0 if past is None else past.num_bytes
 
+    @property
+    def num_bytes(self) -> int:
+        """Weights of the target and of the drafts that are loaded now."""
+        own = {id(one.model): one for one in (self.target, *self.drafts.values())}
+        return sum(map(weight_bytes, own.values()))
+
     def target_facts(self) -> ModelFacts:
         """What was loaded as the target."""
-        return model_facts(self.name, self.target)
+        facts = model_facts(self.name, self.target)
+        return replace(facts, replays_graphs=self._graphed.twin(self.target) is not None)
 
 
 def smallest_context(configs: Sequence[Any]) -> int | None:
@@ -292,7 +377,7 @@ def model_facts(name: str, cached: CachedCausalLM) -> ModelFacts:
     )
 
 
-def weight_bytes(cached: CachedCausalLM) -> int:
+def weight_bytes(cached: CachedCausalLM | StaticCausalLM) -> int:
     """Bytes of all weights."""
     return sum(weight.numel() * weight.element_size() for weight in cached.model.parameters())
 

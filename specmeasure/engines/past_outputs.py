@@ -78,8 +78,8 @@ def _recorded(records: Iterable[TrialRecord | Answer]) -> list[PastAnswer]:
         key = (one.key.prompt_id, one.key.turn)
         if one.token_ids is None or one.prompt_ids is None or key in turns:
             continue
-        opening = openings.setdefault(one.key.prompt_id, one.prompt_ids)
-        turns[key] = PastAnswer(opening_ids=opening, token_ids=one.token_ids)
+        opening = openings.setdefault(one.key.prompt_id, tuple(one.prompt_ids))
+        turns[key] = PastAnswer(opening_ids=opening, token_ids=tuple(one.token_ids))
     return list(turns.values())
 
 

@@ -1,10 +1,12 @@
 """What drafts for an arm, and the target that verifies beside it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
 from specmeasure.decode.cache import Rollback
+from specmeasure.decode.static_model import StaticCausalLM
 from specmeasure.engines.models import LoadedModels, smallest_context
 from specmeasure.engines.vocabularies import ComparedVocabularies, sized
 from specmeasure.proposers.draft_model import DraftModelProposer
@@ -16,6 +18,8 @@ from specmeasure.proposers.suffix import SuffixProposer
 from specmeasure.records.plan import GREEDY, Arm, DraftSampling, Method, Sampling
 from specmeasure.speculate.proposal import CachedModel, Proposer
 
+DRAFT_ROWS = (1, 2)  # of a draft model: two after a block that was kept as a whole
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drafting:
@@ -23,6 +27,46 @@ class Drafting:
 
     target: CachedModel
     proposer: Proposer | None  # None: the baseline
+    draft_model: CachedModel | None = None  # that reads one or two tokens at a time
+
+    def prepare(self, rows: Iterable[int], *, first: int, last: int) -> int:
+        """Capture what an answer may need. The number of captures, 0 where there are no graphs.
+
+        Args:
+            rows: of the target's passes.
+            first: tokens that are read after the first of these.
+            last: and after the last one, at most.
+
+        Raises:
+            RuntimeError: a pass cannot be captured.
+        """
+        num_captures = 0
+        for model, its_rows in ((self.target, rows), (self.draft_model, DRAFT_ROWS)):
+            if isinstance(model, StaticCausalLM):
+                num_captures += model.prepare(its_rows, first=first, last=last)
+        return num_captures
+
+
+def target_rows(arm: Arm) -> tuple[int, ...]:
+    """Rows that an arm's passes of the target may have, while drafts get fewer near the end.
+
+    >>> target_rows(Arm(name="ngram", method=Method.NGRAM, num_speculative_tokens=2, max_ngram=3,
+    ...     min_ngram=1))
+    (1, 2, 3)
+    """
+    if arm.tree is None:
+        return tuple(range(1, arm.num_speculative_tokens + 2))
+    cuts = [arm.tree.down_to(depth) for depth in range(1, arm.tree.depth + 1)]
+    return (1, *(1 + cut.num_nodes for cut in cuts if cut is not None))
+
+
+def longest_read(arm: Arm, num_prompt_tokens: int, max_new_tokens: int) -> int:
+    """Tokens that a model has read after an answer's largest pass.
+
+    The answer's last token is read by none. Of a tree, what stands beside the longest path is read
+    as well.
+    """
+    return num_prompt_tokens + max_new_tokens - 1 + arm.num_speculative_tokens - arm.draft_depth
 
 
 def drafting_for(
@@ -34,7 +78,7 @@ def drafting_for(
         ModelError: a model that cannot be loaded or does not fit the target.
         ValueError: the arm does not draft in process.
     """
-    target = models.target
+    target, draft_model = models.decoding_target, None
     match arm.method:
         case Method.BASELINE:
             return Drafting(target=target, proposer=None)
@@ -51,7 +95,7 @@ def drafting_for(
             )
             return Drafting(target=shared, proposer=own)
         case Method.DRAFT_MODEL | Method.EARLY_EXIT if (
-            draft_model := models.drafting(arm)
+            draft_model := models.decoding_draft(arm)
         ) is not None:
             proposer: Proposer = DraftModelProposer(
                 draft_model,
@@ -80,7 +124,7 @@ def drafting_for(
             proposer = SuffixProposer(past=models.past(arm), device=target.device)
         case _:
             raise ValueError(f"arm {arm.name!r} does not draft in process")
-    return Drafting(target=target, proposer=proposer)
+    return Drafting(target=target, proposer=proposer, draft_model=draft_model)
 
 
 def _translating(

@@ -29,7 +29,6 @@ from specmeasure.decode.teacher import (
     score_batch,
     score_lookup,
 )
-from specmeasure.engines.chat import ChatTokenizer
 from specmeasure.engines.costs import CostMeter, TargetCosts, room_for
 from specmeasure.engines.heads import facts_of_heads, heads_bytes, parameters_of_a_head
 from specmeasure.engines.models import (
@@ -39,6 +38,7 @@ from specmeasure.engines.models import (
 )
 from specmeasure.engines.past_outputs import past_notes
 from specmeasure.engines.proposing import Drafting, drafting_for
+from specmeasure.engines.replayed_target import ReplayedTarget, TargetTexts
 from specmeasure.engines.token_classes import TokenClassifier
 from specmeasure.engines.transformers import (
     eos_ids,
@@ -71,12 +71,13 @@ class ReplayEngine:
     def __init__(self, plan: Plan, models: LoadedModels) -> None:
         self.loaded = models
         self._plan = plan
-        self._chat = ChatTokenizer(models.tokenizer)
-        self._classifier = TokenClassifier(models.tokenizer)
         self._eos_ids = eos_ids(models.target.model, models.tokenizer)
+        self._texts = TargetTexts(models.tokenizer, self._eos_ids)
+        self._classifier = TokenClassifier(models.tokenizer)
         self.target_facts: ModelFacts = models.target_facts()
         self.warnings = (
-            *set_up_warnings(self._chat, self._eos_ids, plan),
+            *set_up_warnings(self._texts.chat, self._eos_ids, plan),
+            *models.graph_warnings(plan.arms),
             *models.exit_warnings(plan.arms),
             *models.vocabulary_warnings(plan),
             *models.matching_warnings(plan),
@@ -84,9 +85,14 @@ class ReplayEngine:
         )
         self.num_threads = torch.get_num_threads()
         self.context_limit = models.context_limit(plan.arms)
-        self.target_bytes = weight_bytes(models.target)
-        self.num_flops_per_token = flops_per_token(models.target)
-        self.cache_bytes_per_token = cache_bytes_per_token(models.target)
+        self.target = ReplayedTarget(
+            facts=self.target_facts,
+            end_ids=self._eos_ids,
+            context_limit=self.context_limit,
+            weight_bytes=weight_bytes(models.target),
+            cache_bytes_per_token=cache_bytes_per_token(models.target),
+            num_flops_per_token=flops_per_token(models.target),
+        )
         self._exit_readers: dict[int, ExitReader | None] = {}
 
     @classmethod
@@ -112,18 +118,15 @@ class ReplayEngine:
 
     def context_ids(self, prompt: Prompt, replies: Sequence[str]) -> list[int]:
         """See ``ChatTokenizer``."""
-        return self._chat.context_ids(prompt, replies)
+        return self._texts.context_ids(prompt, replies)
 
     def reply_text(self, token_ids: Sequence[int]) -> str:
-        """The answer without its end-of-sequence token, other special tokens kept."""
-        ids = list(token_ids)
-        if ids and ids[-1] in self._eos_ids:
-            ids.pop()
-        return self._chat.text(ids)
+        """See ``TargetTexts``."""
+        return self._texts.reply_text(token_ids)
 
     def response_ids(self, text: str) -> list[int]:
-        """A recorded response as the target would have written it, without special tokens."""
-        return list(self.loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
+        """See ``TargetTexts``."""
+        return self._texts.response_ids(text)
 
     def answer(self, asked: Sequence[Asked], *, batch_size: int) -> Iterator[tuple[int, Generated]]:
         """The target's own answers, with the places of what was asked, as they finish."""
@@ -135,7 +138,7 @@ class ReplayEngine:
             requests = [
                 Request(
                     context_ids=asked[place].context_ids,
-                    stopping=stopping_for(asked[place].settings, ends, self._chat),
+                    stopping=stopping_for(asked[place].settings, ends, self._texts.chat),
                     seed=asked[place].seed,
                 )
                 for place in places
@@ -219,7 +222,7 @@ class ReplayEngine:
         contexts = {len(ids): tuple(ids) for one in sequences if (ids := one[:longest])}
         return CostMeter(
             decoder=Decoder(
-                target=target,
+                target=self.loaded.decoding_target,
                 sampling=self._plan.sampling,
                 generator=torch.Generator(target.device).manual_seed(self._plan.seed),
                 clock=clock_for(target.device),

@@ -14,6 +14,7 @@ from specmeasure.decode.clock import clock_for
 from specmeasure.decode.head_board import Heads
 from specmeasure.decode.loop import Decoder, Verify
 from specmeasure.decode.sampled_audit import audit_sampled
+from specmeasure.decode.static_model import StaticCausalLM
 from specmeasure.decode.stopping import Stopping, StopTexts
 from specmeasure.decode.teacher import Finished
 from specmeasure.decode.token_probs import token_probs
@@ -28,9 +29,9 @@ from specmeasure.engines.models import (
     weight_bytes,
 )
 from specmeasure.engines.past_outputs import past_notes
-from specmeasure.engines.proposing import drafting_for
+from specmeasure.engines.proposing import Drafting, drafting_for, longest_read, target_rows
 from specmeasure.engines.rendering import NO_TEMPLATE
-from specmeasure.errors import OutOfMemory
+from specmeasure.engines.shortage import explained_answer
 from specmeasure.records.corpus import Prompt
 from specmeasure.records.plan import Arm, DecodeSettings, DraftSampling, Plan, Sampling
 from specmeasure.records.trace import Audit, Divergence, Observation, SampledAudit, TokenProbs
@@ -64,6 +65,7 @@ class TransformersEngine:
         )
         self.warnings = (
             *set_up_warnings(self._chat, self._eos_ids, plan),
+            *models.graph_warnings(plan.arms),
             *models.exit_warnings(plan.arms),
             *models.vocabulary_warnings(plan),
             *past_notes(models.pasts.items()),
@@ -119,14 +121,15 @@ class TransformersEngine:
         """Decode once with the arm's proposer.
 
         Raises:
-            OutOfMemory: with the context length that did not fit.
+            OutOfMemory: with the length that did not fit, what it needs and what to lower.
         """
         self._generator.manual_seed(settings.seed)
         if self._device.type == "cuda":
             for index in range(torch.cuda.device_count()):
                 torch.cuda.reset_peak_memory_stats(index)
-        try:
+        with explained_answer(self._plan, arm, len(context_ids), settings):
             drafting = drafting_for(arm, self._loaded, settings.sampling, generator=self._generator)
+            capture_s = self._prepare(drafting, arm, len(context_ids), settings.max_new_tokens)
             decoder = replace(
                 self._decoder,
                 target=drafting.target,
@@ -134,12 +137,6 @@ class TransformersEngine:
                 verify=verify_rule(arm),
             )
             decoded = decoder.decode(drafting.proposer, context_ids, self._stopping(arm, settings))
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory(
-                f"{arm.name}: a prompt of {len(context_ids)} tokens with up to "
-                f"{settings.max_new_tokens} new ones does not fit: {str(error).splitlines()[0]} "
-                "Lower --max-new-tokens or the dtype, or leave long prompts out."
-            ) from error
         used = self._models_of(arm)
         return Observation(
             blocks=decoded.blocks,
@@ -153,7 +150,26 @@ class TransformersEngine:
             + heads_bytes(self._loaded.heads_for(arm)),
             cache_bytes=sum(model.cache_bytes for model in used),
             peak_memory_bytes=peak_memory_bytes(self._device),
+            capture_s=capture_s,
         )
+
+    def _prepare(
+        self, drafting: Drafting, arm: Arm, num_prompt_tokens: int, max_new_tokens: int
+    ) -> float | None:
+        """Seconds spent on graphs that the answer may need; None: all of them are there.
+
+        Caches that audits left behind, and that the loop does not use, are emptied.
+        """
+        for model in (self._target, *self._drafts.values()):
+            model.reset(rolls_back=False)
+        clock = self._decoder.clock
+        begun = clock.mark()
+        num_captures = drafting.prepare(
+            target_rows(arm),
+            first=num_prompt_tokens + 1,
+            last=longest_read(arm, num_prompt_tokens, max_new_tokens),
+        )
+        return clock.seconds(begun, clock.mark()) if num_captures else None
 
     def audit(
         self,
@@ -162,21 +178,24 @@ class TransformersEngine:
         divergence: Divergence | None = None,
     ) -> Audit:
         """See ``audit_greedy``."""
-        return audit_greedy(
-            self._target, context_ids, token_ids, divergence=divergence, device=self._device
-        )
+        as_long = DecodeSettings(max_new_tokens=len(token_ids))
+        with explained_answer(self._plan, self._plan.arms[0], len(context_ids), as_long):
+            return audit_greedy(
+                self._target, context_ids, token_ids, divergence=divergence, device=self._device
+            )
 
     def audit_sampled(
         self, context_ids: Sequence[int], seen: Observation, arm: Arm, settings: DecodeSettings
     ) -> SampledAudit:
         """See ``decode.sampled_audit``."""
-        return audit_sampled(
-            self._target,
-            Finished(context_ids=context_ids, token_ids=seen.token_ids),
-            settings.sampling,
-            origin=self._origin(arm, seen, settings.sampling),
-            generator=torch.Generator().manual_seed(settings.seed),
-        )
+        with explained_answer(self._plan, arm, len(context_ids), settings):
+            return audit_sampled(
+                self._target,
+                Finished(context_ids=context_ids, token_ids=seen.token_ids),
+                settings.sampling,
+                origin=self._origin(arm, seen, settings.sampling),
+                generator=torch.Generator().manual_seed(settings.seed),
+            )
 
     def token_probs(
         self, context_ids: Sequence[int], seen: Observation, arm: Arm, sampling: Sampling
@@ -197,6 +216,7 @@ class TransformersEngine:
             tree=arm.tree,
             law_is_known=is_readable or arm.draft_sampling is DraftSampling.GREEDY,
             same_shapes=wants_same_shapes(self._target, seen.blocks, sampling),
+            read_by=self._loaded.decoding_target,
         )
 
     def _heads_along(self, arm: Arm) -> Heads | None:
@@ -207,11 +227,12 @@ class TransformersEngine:
         num_heads = min(heads.num_heads, arm.draft_depth)
         return Heads(num_heads=num_heads, read=partial(heads, num_heads=num_heads))
 
-    def _models_of(self, arm: Arm) -> list[CachedCausalLM]:
-        """Those that have a cache."""
-        shares = self._loaded.shared_exit(arm) is not None
-        drafting = None if shares else self._loaded.drafting(arm)
-        return [self._target, *([] if drafting is None else [drafting])]
+    def _models_of(self, arm: Arm) -> list[CachedCausalLM | StaticCausalLM]:
+        """Those that have a cache, as the loop reads them."""
+        if self._loaded.shared_exit(arm) is not None:
+            return [self._target]
+        drafting = self._loaded.decoding_draft(arm)
+        return [self._loaded.decoding_target, *([] if drafting is None else [drafting])]
 
     def _stopping(self, arm: Arm, settings: DecodeSettings) -> Stopping:
         ends = frozenset[int]() if self._plan.ignore_eos else self._eos_ids

@@ -62,6 +62,8 @@ def time_trees(
         depth: the most drafts of theirs that can be kept.
         target: what was timed of the target before.
     """
+    drafting = Drafting(target=meter.decoder.target, proposer=None)
+    meter.prepare(drafting, (1, *(1 + size for size in proposers)))
     session = _Session(meter=meter, proposers=proposers, depth=depth)
     rng = random.Random(meter.seed)
     session.run(meter.contexts[0], rng)  # warms every shape up

@@ -93,6 +93,22 @@ def safe_keys(name: str, role: str) -> list[str]:
     return []
 
 
+def weight_file_bytes(name: str) -> int | None:
+    """Size of a model's safetensors; None where they are not all on this machine."""
+    role = "model"
+    whole = file_of(name, "model.safetensors", role, local_only=True)
+    index = file_of(name, INDEX, role, local_only=True)
+    if whole is not None:
+        return whole.stat().st_size
+    if index is None:
+        return None
+    with explained(name, role):
+        shards = sorted(set(_weight_map(index).values()))
+    files = [file_of(name, shard, role, local_only=True) for shard in shards]
+    sizes = [file.stat().st_size for file in files if file is not None]
+    return sum(sizes) if len(sizes) == len(files) else None
+
+
 def _of_file(path: Path) -> dict[str, StoredTensor]:
     with safe_open(path, framework="pt") as file:
         return {

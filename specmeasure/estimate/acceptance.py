@@ -1,21 +1,23 @@
 """Acceptance from counts over blocks: rates, lengths, and the curve by draft position.
 
+Where several workers measured, ``strata`` is the worker of each cluster, [n].
+
 Positions have their own denominators, because K varies and blocks cut by EOS say nothing of the
 drafts behind it. Of trees a position is a depth: the siblings that were tried there are one draft,
 kept if one of them was. The module knows nothing of time.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
 
 import numpy as np
 
 from specmeasure.errors import InsufficientEvidence
 from specmeasure.estimate.intervals import Floats, Intervals
+from specmeasure.estimate.strata import Strata
+from specmeasure.estimate.trials import Rows, Trials
 from specmeasure.records.estimates import Estimate, Unmeasured
-from specmeasure.records.trace import BlockRecord, TrialRecord
+from specmeasure.records.trace import TrialRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,80 +34,56 @@ class AcceptanceCounts:
 
 
 def count_acceptance(
-    trials_by_prompt: Sequence[Sequence[TrialRecord]], num_speculative_tokens: int
+    rows: Sequence[Sequence[TrialRecord]], num_speculative_tokens: int
 ) -> AcceptanceCounts:
-    """Count one arm's blocks, prompt by prompt.
+    """Count one arm's blocks, cluster by cluster.
 
     Args:
-        trials_by_prompt: of one arm.
+        rows: trials of one arm.
         num_speculative_tokens: the most drafts of a block that can be kept; of trees their depth.
 
     Raises:
         InsufficientEvidence: a trial's blocks do not add up to its tokens.
     """
-    n, k = len(trials_by_prompt), num_speculative_tokens
-    totals, reached, kept = np.zeros((n, 5)), np.zeros((n, k)), np.zeros((n, k))
-    for row, trials in enumerate(trials_by_prompt):
-        for trial in trials:
-            refuse_uneven_sums(trial)
-        alike = Counter(_COUNTED(block) for trial in trials for block in trial.blocks)
-        sums, judged_up_to, kept_up_to = [0] * 5, [0] * (k + 1), [0] * (k + 1)
-        for (drafted, depth, accepted, emitted), number in alike.items():
-            for place, one in enumerate((accepted, drafted, drafted > 0, emitted, 1)):
-                sums[place] += number * one
-            most = drafted if depth is None else depth
-            judged_up_to[min(k, _num_judged(most, accepted, emitted))] += number
-            kept_up_to[min(k, accepted)] += number
-        totals[row] = sums
-        reached[row] = np.cumsum(judged_up_to[:0:-1])[::-1]
-        kept[row] = np.cumsum(kept_up_to[:0:-1])[::-1]
+    own = Rows.of(rows)
+    refuse_uneven_sums(own.flat)
+    counted = own.table.block_sums
     return AcceptanceCounts(
-        num_accepted=totals[:, 0],
-        num_drafted=totals[:, 1],
-        num_drafted_blocks=totals[:, 2],
-        num_emitted=totals[:, 3],
-        num_passes=totals[:, 4],
-        num_reached=reached,
-        num_kept=kept,
+        num_accepted=own.sums(counted.num_accepted),
+        num_drafted=own.sums(counted.num_drafted),
+        num_drafted_blocks=own.sums(counted.num_drafted_blocks),
+        num_emitted=own.sums(counted.num_emitted),
+        num_passes=own.sums(counted.num_passes),
+        num_reached=_up_to(own.sums(counted.num_reached), num_speculative_tokens),
+        num_kept=_up_to(own.sums(counted.num_kept), num_speculative_tokens),
     )
 
 
-def num_judged(block: BlockRecord) -> int:
-    """Drafts of a block whose fate is known: up to the first rejection, or the EOS that cut it.
-
-    Of a tree, the depths whose fate is known.
-
-    >>> cut = BlockRecord(num_draft_tokens=4, num_accepted_tokens=2, num_emitted_tokens=2,
-    ...     context_length=9, draft_s=0.0, verify_s=0.0, truncated=True)
-    >>> num_judged(cut)
-    2
-    """
-    return _num_judged(block.most_accepted, block.num_accepted_tokens, block.num_emitted_tokens)
+def _up_to(counts: Floats, num_positions: int) -> Floats:
+    """The first positions of counts [n, K]; those that no block came to are 0."""
+    missing = max(0, num_positions - counts.shape[1])
+    return np.pad(counts[:, :num_positions], ((0, 0), (0, missing)))
 
 
-_EMITTED = attrgetter("num_emitted_tokens")
-_COUNTED = attrgetter(
-    "num_draft_tokens", "draft_depth", "num_accepted_tokens", "num_emitted_tokens"
-)
-
-
-def _num_judged(most_accepted: int, num_accepted: int, num_emitted: int) -> int:
-    """A block that emits its accepted drafts alone was cut."""
-    is_cut = num_emitted == num_accepted
-    return num_accepted if is_cut else min(num_accepted + 1, most_accepted)
-
-
-def mean_acceptance_length(counts: AcceptanceCounts, intervals: Intervals) -> Estimate:
+def mean_acceptance_length(
+    counts: AcceptanceCounts, intervals: Intervals, *, strata: Strata | None = None
+) -> Estimate:
     """Tokens per drafted block (τ), every block weighing the same.
 
     Formula: τ = 1 + Σ num_accepted_tokens / number of drafted blocks
     """
-    return length(counts.num_accepted, counts.num_drafted_blocks, intervals)
+    return length(counts.num_accepted, counts.num_drafted_blocks, intervals, strata=strata)
 
 
-def length(num_accepted: Floats, num_drafted_blocks: Floats, intervals: Intervals) -> Estimate:
+def length(
+    num_accepted: Floats,
+    num_drafted_blocks: Floats,
+    intervals: Intervals,
+    *,
+    strata: Strata | None = None,
+) -> Estimate:
     """The same from sums by cluster, [n] each."""
-    per_block = intervals.ratio(num_accepted, num_drafted_blocks)
+    per_block = intervals.ratio(num_accepted, num_drafted_blocks, strata=strata)
     if isinstance(per_block, Unmeasured):
         return per_block
     return replace(
@@ -113,39 +91,53 @@ def length(num_accepted: Floats, num_drafted_blocks: Floats, intervals: Interval
     )
 
 
-def draft_acceptance_rate(counts: AcceptanceCounts, intervals: Intervals) -> Estimate:
+def draft_acceptance_rate(
+    counts: AcceptanceCounts, intervals: Intervals, *, strata: Strata | None = None
+) -> Estimate:
     """Accepted / drafted; drafts behind an EOS count as drafted, as engines count them.
 
     Of trees accepted / nodes, most of which could not have been kept beside each other.
     """
-    return intervals.rate(counts.num_accepted, counts.num_drafted)
+    return intervals.rate(counts.num_accepted, counts.num_drafted, strata=strata)
 
 
-def tokens_per_target_pass(counts: AcceptanceCounts, intervals: Intervals) -> Estimate:
+def tokens_per_target_pass(
+    counts: AcceptanceCounts, intervals: Intervals, *, strata: Strata | None = None
+) -> Estimate:
     """Emitted tokens / all target passes, the prefill and passes without drafts among them."""
-    return intervals.ratio(counts.num_emitted, counts.num_passes)
+    return intervals.ratio(counts.num_emitted, counts.num_passes, strata=strata)
 
 
-def conditional_acceptance(counts: AcceptanceCounts, intervals: Intervals) -> list[Estimate]:
+def conditional_acceptance(
+    counts: AcceptanceCounts, intervals: Intervals, *, strata: Strata | None = None
+) -> list[Estimate]:
     """Of the blocks that kept i drafts and had one more, the share that kept it, by i."""
-    return conditional_curve(counts.num_kept, counts.num_reached, intervals)
+    return conditional_curve(counts.num_kept, counts.num_reached, intervals, strata=strata)
 
 
-def conditional_curve(kept: Floats, reached: Floats, intervals: Intervals) -> list[Estimate]:
+def conditional_curve(
+    kept: Floats, reached: Floats, intervals: Intervals, *, strata: Strata | None = None
+) -> list[Estimate]:
     """The same from sums by cluster, [n, K] each."""
-    return [intervals.rate(kept[:, i], reached[:, i]) for i in range(reached.shape[1])]
+    return [
+        intervals.rate(kept[:, i], reached[:, i], strata=strata) for i in range(reached.shape[1])
+    ]
 
 
-def acceptance_survival(counts: AcceptanceCounts, intervals: Intervals) -> list[Estimate]:
+def acceptance_survival(
+    counts: AcceptanceCounts, intervals: Intervals, *, strata: Strata | None = None
+) -> list[Estimate]:
     """Of all drafted blocks, the share that kept at least i + 1 drafts, by i.
 
     Formula: Π over j ≤ i of conditional_acceptance[j] (Kaplan and Meier 1958: blocks cut by EOS,
     or given fewer drafts by the budget, are right-censored). Σ survival = τ − 1 where none is.
     """
-    return survival_curve(counts.num_kept, counts.num_reached, intervals)
+    return survival_curve(counts.num_kept, counts.num_reached, intervals, strata=strata)
 
 
-def survival_curve(kept: Floats, reached: Floats, intervals: Intervals) -> list[Estimate]:
+def survival_curve(
+    kept: Floats, reached: Floats, intervals: Intervals, *, strata: Strata | None = None
+) -> list[Estimate]:
     """The same from sums by cluster, [n, K] each."""
     curve: list[Estimate] = []
     for i in range(reached.shape[1]):
@@ -153,7 +145,7 @@ def survival_curve(kept: Floats, reached: Floats, intervals: Intervals) -> list[
             curve.append(Unmeasured(reason=f"no block had a judged draft {i + 1}"))
             continue
         pairs = [column[:, j] for j in range(i + 1) for column in (kept, reached)]
-        curve.append(intervals.hedged(intervals.smooth(_product_of_ratios, *pairs)))
+        curve.append(intervals.hedged(intervals.smooth(_product_of_ratios, *pairs, strata=strata)))
     return curve
 
 
@@ -164,16 +156,22 @@ def _product_of_ratios(*pairs: Floats) -> Floats:
     return np.asarray(ratios.prod(axis=0))
 
 
-def refuse_uneven_sums(trial: TrialRecord) -> None:
-    """Emitted = accepted + passes, less the cut ones; and what the trial says it emitted."""
-    if trial.key.load is not None:
+def refuse_uneven_sums(trials: Sequence[TrialRecord]) -> None:
+    """Emitted = accepted + passes, less the cut ones; and what the trials say they emitted.
+
+    Raises:
+        InsufficientEvidence: it is not so in one of them, or a server answered it.
+    """
+    own = Trials.of(trials)
+    table = own.table
+    for place in own.places[table.is_served[own.places]][:1].tolist():
         raise InsufficientEvidence(
-            f"trial {trial.key}: a server answered it, and it has no blocks of its own; only runs "
-            "in process can be looked at block by block."
+            f"trial {table.records[place].key}: a server answered it, and it has no blocks of its "
+            "own; only runs in process can be looked at block by block."
         )
-    emitted = sum(map(_EMITTED, trial.blocks))
-    if emitted != trial.num_emitted_tokens:
+    for place in own.places[table.is_uneven[own.places]][:1].tolist():
+        trial = table.records[place]
         raise InsufficientEvidence(
-            f"trial {trial.key}: its blocks emitted {emitted} tokens, the trial says "
-            f"{trial.num_emitted_tokens}; the trace is not to be trusted."
+            f"trial {trial.key}: its blocks emitted {table.block_sums.num_emitted[place]} tokens, "
+            f"the trial says {trial.num_emitted_tokens}; the trace is not to be trusted."
         )

@@ -7,8 +7,10 @@ import numpy as np
 
 from specmeasure.estimate.intervals import Floats, Intervals
 from specmeasure.estimate.pairing import Pairs
+from specmeasure.estimate.trials import Table, strata_of
 from specmeasure.records.estimates import Accuracy, Estimate, Unmeasured
 from specmeasure.records.plan import AnswerCheck
+from specmeasure.records.trace import TrialRecord
 
 
 def accuracy(
@@ -20,30 +22,31 @@ def accuracy(
     """
     if check is None:
         return None
-    graded = [
-        [
-            (base.checks.is_correct, arm.checks.is_correct)
-            for base, arm in zip(*row, strict=True)
-            if base.checks
-            and arm.checks
-            and base.checks.is_correct is not None
-            and arm.checks.is_correct is not None
-        ]
-        for row in zip(pairs.baseline, pairs.arm, strict=True)
-    ]
-    counts = np.array(
-        [[len(row), *map(sum, zip(*row, strict=True))] for row in graded if row], dtype=np.float64
+    graded = np.array(
+        [_is_correct(base) is not None and _is_correct(arm) is not None for base, arm in pairs],
+        dtype=np.bool_,
     )
-    if not len(counts):
+    baseline, own = pairs.baseline.part(graded), pairs.arm.part(graded)
+    if not len(own):
         return Unmeasured(reason="no answer was graded beside the baseline's")
-    num_answers, num_right_base, num_right = counts.T
+    num_answers = own.sizes.astype(np.float64)
+    num_right_base, num_right = (rows.sums(_right_answers(rows.table)) for rows in (baseline, own))
+    strata = strata_of(own)
     return Accuracy(
         check=check,
         num_answers=int(num_answers.sum()),
-        baseline=intervals.rate(num_right_base, num_answers),
-        arm=intervals.rate(num_right, num_answers),
+        baseline=intervals.rate(num_right_base, num_answers, strata=strata),
+        arm=intervals.rate(num_right, num_answers, strata=strata),
         difference=_difference(num_right - num_right_base, num_answers, intervals),
     )
+
+
+def _is_correct(trial: TrialRecord) -> bool | None:
+    return trial.checks.is_correct if trial.checks else None
+
+
+def _right_answers(table: Table) -> Floats:
+    return np.array([bool(_is_correct(trial)) for trial in table.records], dtype=np.float64)
 
 
 def _difference(gained: Floats, num_answers: Floats, intervals: Intervals) -> Estimate:
@@ -52,6 +55,8 @@ def _difference(gained: Floats, num_answers: Floats, intervals: Intervals) -> Es
     Where hardly an answer changes, the spread over prompts says too little. Half a prompt that is
     all gained and half a prompt that is all lost are added to it (Agresti and Min 2005: half an
     observation in every cell of the paired table), as two prompts in all.
+
+    Workers are no strata here: what sets them apart makes the interval wider.
 
     Formula: se² = (Σ (gained − difference · answers)² / mean answers² + 1) / (prompts + 2)²
     """

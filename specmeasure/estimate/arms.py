@@ -11,9 +11,11 @@ from specmeasure.estimate.drafting import drafting
 from specmeasure.estimate.drift import losslessness
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.one_piece import streamed
-from specmeasure.estimate.pairing import Pairs, by_cluster, cluster_of
+from specmeasure.estimate.pairing import Pairs, by_cluster
 from specmeasure.estimate.quantiles import quantiles, request_times
 from specmeasure.estimate.textbook import textbook
+from specmeasure.estimate.trials import Trials, strata_of
+from specmeasure.estimate.workers import chance_of_workers
 from specmeasure.records.estimates import (
     ArmEstimates,
     Costs,
@@ -31,7 +33,7 @@ class Measured:
     """A run, taken apart."""
 
     trace: Trace
-    by_arm: Mapping[str, Sequence[TrialRecord]]
+    by_arm: Mapping[str, Trials]
     untimed: frozenset[TrialKey]  # that arrived in one piece
 
     @property
@@ -61,7 +63,7 @@ def beside_baseline(
             trials, measured.comparable(arm), as_text=measured.is_compared_as_text(arm)
         ),
     )
-    if not pairs.arm:
+    if not len(pairs.arm):
         nothing = Unmeasured(reason="no trial of this arm succeeded beside the baseline")
         return replace(
             own,
@@ -79,10 +81,7 @@ def beside_baseline(
         )
     timed = pairs.apart_from(measured.untimed)
     base, spent = latency.times(timed.baseline), latency.times(timed.arm)
-    costs = latency.costs(
-        [trial for row in pairs.baseline for trial in row],
-        [trial for row in pairs.arm for trial in row],
-    )
+    costs = latency.costs(pairs.baseline.flat, pairs.arm.flat)
     fared = drafting(
         pairs.arm,
         arm.draft_depth,
@@ -116,8 +115,10 @@ def beside_baseline(
         median_prompt_speedup=by_prompt.median,
         share_slower=by_prompt.share_slower,
         prompt_speedups=by_prompt.speedups,
+        num_prompt_speedups=by_prompt.num_prompts,
         costs=costs,
         textbook=_textbook(arm, pairs, costs, intervals),
+        chance_of_workers=chance_of_workers(timed, intervals),
     )
 
 
@@ -138,7 +139,9 @@ def _textbook(
     if arm.tree is not None:
         return Unmeasured(reason="the formula is of chains, and this arm drafts trees")
     counts = acceptance.count_acceptance(pairs.arm, arm.num_speculative_tokens)
-    return textbook(counts, costs, arm.num_speculative_tokens, intervals)
+    return textbook(
+        counts, costs, arm.num_speculative_tokens, intervals, strata=strata_of(pairs.arm)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,28 +149,29 @@ class _PromptSpeeds:
     median: Estimate
     share_slower: Estimate
     speedups: tuple[float, ...]
+    num_prompts: int
 
 
 def _prompt_speeds(pairs: Pairs, intervals: Intervals) -> _PromptSpeeds:
     """Decode speedups of single prompts; on a server those of a window share its luck."""
     own = pairs.by_prompt()
     base, spent = latency.times(own.baseline), latency.times(own.arm)
+    found = latency.prompt_speedups(base, spent)
     windows = None
     if intervals.cluster == "window":
-        names = [cluster_of(row[0]) for row in own.arm]
-        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        windows = np.array([numbers[name] for name in names])
+        windows = own.arm.firsts(own.arm.table.cluster)
     return _PromptSpeeds(
         median=latency.median_prompt_speedup(base, spent, intervals, windows),
         share_slower=latency.share_slower(base, spent, intervals, windows),
-        speedups=latency.prompt_speedups(base, spent),
+        speedups=latency.thinned(found),
+        num_prompts=len(found),
     )
 
 
 def alone(arm: Arm, measured: Measured, intervals: Intervals) -> ArmEstimates:
     """What an arm's own trials say, without a partner."""
     trace, trials = measured.trace, measured.by_arm[arm.name]
-    answered = [trial for trial in trials if not trial.failed]
+    answered = trials.answered()
     timed = streamed(answered, measured.untimed)
     spent = latency.times(by_cluster(timed))
     whole, waits = request_times(answered), request_times(timed)
@@ -178,14 +182,18 @@ def alone(arm: Arm, measured: Measured, intervals: Intervals) -> ArmEstimates:
     return ArmEstimates(
         name=arm.name,
         num_speculative_tokens=arm.num_speculative_tokens,
-        num_prompts=len({trial.key.prompt_id for trial in answered}),
+        num_prompts=len(np.unique(trials.table.prompt[answered.places])),
         num_trials=len(trials),
         num_failed_trials=len(trials) - len(answered),
         num_planned_trials=trace.manifest.num_planned_trials // len(trace.manifest.plan.arms),
-        num_emitted_tokens=sum(trial.num_emitted_tokens or 0 for trial in answered),
+        num_emitted_tokens=int(trials.table.num_emitted[answered.places].sum()),
         ttft_s=_middle_ttft(spent, ttft, intervals),
         tpot_s=latency.tpot(spent, intervals) if timed else nothing,
         memory_bytes=_memory_bytes(answered, windows_of(trace, arm)),
+        peak_memory_bytes=max(
+            (one.peak_memory_bytes for one in answered if one.peak_memory_bytes is not None),
+            default=None,
+        ),
         ttft_quantiles=ttft,
         tpot_quantiles=quantiles(waits.tpot_s, waits.cluster, intervals) if timed else nothing,
         end_to_end_quantiles=(

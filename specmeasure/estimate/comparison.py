@@ -13,11 +13,20 @@ from itertools import combinations
 import numpy as np
 
 from specmeasure.estimate import acceptance, latency
-from specmeasure.estimate.intervals import MIN_PROMPTS, Floats, Intervals, Spread, too_few
+from specmeasure.estimate.blocks import Ints
+from specmeasure.estimate.intervals import (
+    MIN_PROMPTS,
+    Floats,
+    Intervals,
+    Spread,
+    too_few,
+)
 from specmeasure.estimate.one_piece import in_one_piece
-from specmeasure.estimate.pairing import Pairs, pair_trials
+from specmeasure.estimate.pairing import Names, Pairs, pair_trials
 from specmeasure.estimate.shared_prompts import Context, Run, context_of, timing_obstacle
 from specmeasure.estimate.slices import find_axes, slice_names
+from specmeasure.estimate.strata import Strata
+from specmeasure.estimate.trials import strata_of
 from specmeasure.records.comparison import Difference, SliceLeader
 from specmeasure.records.estimates import Estimate, Unmeasured
 from specmeasure.records.plan import Arm
@@ -37,6 +46,7 @@ class Entrant:
     pairs: Pairs
     places: Mapping[Context, int]  # of the answers in
     rows: Floats  # [answers, 7]
+    workers: Ints  # [answers]
 
 
 def enter(name: str, run: Run, arm: Arm) -> Entrant:
@@ -44,8 +54,8 @@ def enter(name: str, run: Run, arm: Arm) -> Entrant:
     baseline = run.trace.manifest.plan.arms[0]
     both = pair_trials(_trials(run, baseline.name), _trials(run, arm.name))
     pairs = both.apart_from(in_one_piece(run.trace))
-    answers = [[trial] for row in pairs.arm for trial in row]
-    plain = latency.times([[trial] for row in pairs.baseline for trial in row])
+    answers = pairs.arm.one_by_one()
+    plain = latency.times(pairs.baseline.one_by_one())
     spent = latency.times(answers)
     counts = acceptance.count_acceptance(answers, arm.draft_depth)
     columns = (
@@ -56,8 +66,9 @@ def enter(name: str, run: Run, arm: Arm) -> Entrant:
         name=name,
         manifest=run.trace.manifest,
         pairs=pairs,
-        places={context_of(trial): place for place, [trial] in enumerate(answers)},
+        places={context_of(trial): place for place, trial in enumerate(answers.flat)},
         rows=np.column_stack(columns),
+        workers=strata_of(answers),
     )
 
 
@@ -74,13 +85,13 @@ def compare_all(entrants: Sequence[Entrant], intervals: Intervals) -> tuple[Diff
 def compare(first: Entrant, second: Entrant, look: Intervals) -> Difference:
     """One candidate against another on the answers that both gave."""
     ratio = _speedup_ratio(first, second, look)
-    ours, theirs = _paired(first, second)
+    both = _paired(first, second)
     return Difference(
         first=first.name,
         second=second.name,
         speedup_ratio=look.around(ratio) if isinstance(ratio, Spread) else ratio,
-        acceptance=_accepted_per(_DRAFTED, ours, theirs, look, most=1.0),
-        length=_accepted_per(_BLOCKS, ours, theirs, look),
+        acceptance=_accepted_per(_DRAFTED, both, look, most=1.0),
+        length=_accepted_per(_BLOCKS, both, look),
     )
 
 
@@ -129,10 +140,16 @@ def _trials(run: Run, arm: str) -> list[TrialRecord]:
     return [trial for trial in run.trace.trials if trial.key.arm == arm]
 
 
-def _paired(
-    first: Entrant, second: Entrant, within: Collection[Context] | None = None
-) -> tuple[Floats, Floats]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Paired:
     """Sums by prompt, [n, 7] each, over the answers that both gave."""
+
+    ours: Floats
+    theirs: Floats
+    strata: Strata  # [n] a number for each pair of workers
+
+
+def _paired(first: Entrant, second: Entrant, within: Collection[Context] | None = None) -> _Paired:
     both = [
         context
         for context in first.places
@@ -141,9 +158,13 @@ def _paired(
     numbers = {name: n for n, name in enumerate(dict.fromkeys(one.prompt_id for one in both))}
     prompts = [numbers[context.prompt_id] for context in both]
     sums = np.zeros((2, len(numbers), _BLOCKS + 1))
-    for side, entrant in zip(sums, (first, second), strict=True):
-        np.add.at(side, prompts, entrant.rows[[entrant.places[context] for context in both]])
-    return sums[0], sums[1]
+    workers = np.zeros((2, len(numbers)), dtype=np.int64)
+    for side, number, entrant in zip(sums, workers, (first, second), strict=True):
+        answers = [entrant.places[context] for context in both]
+        np.add.at(side, prompts, entrant.rows[answers])
+        number[prompts] = entrant.workers[answers]
+    _, strata = np.unique(workers, axis=1, return_inverse=True)
+    return _Paired(ours=sums[0], theirs=sums[1], strata=strata)
 
 
 def _speedup_ratio(
@@ -156,9 +177,12 @@ def _speedup_ratio(
     obstacle = timing_obstacle(first.manifest, second.manifest)
     if obstacle is not None:
         return Unmeasured(reason=obstacle)
-    sums = np.hstack([side[:, _TIMES] for side in _paired(first, second, within)])
+    both = _paired(first, second, within)
+    sums = np.hstack([side[:, _TIMES] for side in (both.ours, both.theirs)])
     long_enough = (sums[:, 1::2] > 0).all(axis=1)  # all four answers of the prompt
-    return intervals.spread(_ratio_of_speedups, *sums[long_enough].T)
+    return intervals.spread(
+        _ratio_of_speedups, *sums[long_enough].T, strata=both.strata[long_enough]
+    )
 
 
 def _ratio_of_speedups(*sums: Floats) -> Floats:
@@ -169,10 +193,9 @@ def _ratio_of_speedups(*sums: Floats) -> Floats:
     return ours / theirs
 
 
-def _accepted_per(
-    unit: int, ours: Floats, theirs: Floats, look: Intervals, *, most: float = math.inf
-) -> Estimate:
+def _accepted_per(unit: int, both: _Paired, look: Intervals, *, most: float = math.inf) -> Estimate:
     """Formula: Σ accepted / Σ units of the one − the same of the other."""
+    ours, theirs = both.ours, both.theirs
     has_units = [side[:, unit] > 0 for side in (ours, theirs)]
     fewest = min(int(flags.sum()) for flags in has_units)
     if fewest < MIN_PROMPTS:
@@ -183,6 +206,7 @@ def _accepted_per(
         lambda accepted, units, other, other_units: accepted / units - other / other_units,
         *np.hstack(list(columns)).T,
         weights=(ours + theirs)[counted, unit],
+        strata=both.strata[counted],
     )
     return look.around(found, least=-most, most=most) if isinstance(found, Spread) else found
 
@@ -198,7 +222,8 @@ def _slices(
     names = {context_of(trial): slice_names(trial).get(axis) for trial in trials}
     speeds: dict[str, list[_Speed]] = {name: [] for name in names.values() if name is not None}
     for entrant in entrants:
-        parts = entrant.pairs.split(lambda trial: names.get(context_of(trial)))
+        called = [names.get(context_of(trial)) for trial in entrant.pairs.arm.flat]
+        parts = entrant.pairs.split(Names.of(called))
         for name, own in parts.items():
             spread = latency.decode_spread(
                 latency.times(own.baseline), latency.times(own.arm), intervals

@@ -14,7 +14,8 @@ import numpy as np
 from specmeasure.estimate import acceptance
 from specmeasure.estimate.counts import num_drafted_blocks
 from specmeasure.estimate.intervals import Floats, Intervals
-from specmeasure.estimate.positions import Rows, by_position
+from specmeasure.estimate.positions import CountRows, by_position
+from specmeasure.estimate.trials import Rows, strata_of
 from specmeasure.records.estimates import Estimate, Unmeasured
 from specmeasure.records.trace import DraftCounts, TrialRecord
 
@@ -54,12 +55,15 @@ def drafting(
     if _are_served(rows):
         return _served(rows, most_drafts, intervals, counters)
     counts = acceptance.count_acceptance(rows, most_drafts)
+    strata = strata_of(rows)
     return Drafting(
-        draft_acceptance_rate=acceptance.draft_acceptance_rate(counts, intervals),
-        mean_acceptance_length=acceptance.mean_acceptance_length(counts, intervals),
-        tokens_per_target_pass=acceptance.tokens_per_target_pass(counts, intervals),
-        acceptance_survival=tuple(acceptance.acceptance_survival(counts, intervals)),
-        conditional_acceptance=tuple(acceptance.conditional_acceptance(counts, intervals)),
+        draft_acceptance_rate=acceptance.draft_acceptance_rate(counts, intervals, strata=strata),
+        mean_acceptance_length=acceptance.mean_acceptance_length(counts, intervals, strata=strata),
+        tokens_per_target_pass=acceptance.tokens_per_target_pass(counts, intervals, strata=strata),
+        acceptance_survival=tuple(acceptance.acceptance_survival(counts, intervals, strata=strata)),
+        conditional_acceptance=tuple(
+            acceptance.conditional_acceptance(counts, intervals, strata=strata)
+        ),
     )
 
 
@@ -69,9 +73,10 @@ def rate_and_length(
     """The acceptance rate and τ of some of an arm's trials, which windows do not tell apart."""
     if not _are_served(rows):
         counts = acceptance.count_acceptance(rows, most_drafts)
+        strata = strata_of(rows)
         return (
-            acceptance.draft_acceptance_rate(counts, intervals),
-            acceptance.mean_acceptance_length(counts, intervals),
+            acceptance.draft_acceptance_rate(counts, intervals, strata=strata),
+            acceptance.mean_acceptance_length(counts, intervals, strata=strata),
         )
     requests = _told_by_requests(rows)
     if requests is None:
@@ -80,7 +85,7 @@ def rate_and_length(
 
 
 def _are_served(rows: Sequence[Sequence[TrialRecord]]) -> bool:
-    return any(trial.key.load is not None for row in rows for trial in row)
+    return Rows.of(rows).flat.are_served
 
 
 def _served(
@@ -122,21 +127,21 @@ def _all_unmeasured(why: Unmeasured, most_drafts: int) -> Drafting:
     )
 
 
-def _told_by_requests(rows: Sequence[Sequence[TrialRecord]]) -> Rows | None:
+def _told_by_requests(rows: Sequence[Sequence[TrialRecord]]) -> CountRows | None:
     """The counts of every request; None: the server does not tell them."""
     told = [[trial.counts for trial in row if trial.counts is not None] for row in rows]
     complete = all(len(own) == len(row) for own, row in zip(told, rows, strict=True))
     return told if complete else None
 
 
-def _rate(rows: Rows, intervals: Intervals) -> Estimate:
+def _rate(rows: CountRows, intervals: Intervals) -> Estimate:
     return intervals.rate(
         _sums(rows, lambda counts: counts.num_accepted_tokens),
         _sums(rows, lambda counts: counts.num_draft_tokens),
     )
 
 
-def _length(sources: Sequence[Rows], intervals: Intervals) -> Estimate | None:
+def _length(sources: Sequence[CountRows], intervals: Intervals) -> Estimate | None:
     """τ by the first source that counts blocks; None: none does."""
     known = (rows for rows in sources if all(_has_blocks(one) for row in rows for one in row))
     rows = next(known, None)
@@ -178,5 +183,5 @@ def _num_passes(trial: TrialRecord, most_drafts: int) -> int:
     return max(by_tokens, 1 + num_blocks)
 
 
-def _sums(rows: Rows, number_of: Callable[[DraftCounts], int]) -> Floats:
+def _sums(rows: CountRows, number_of: Callable[[DraftCounts], int]) -> Floats:
     return np.array([sum(map(number_of, row)) for row in rows], dtype=np.float64)

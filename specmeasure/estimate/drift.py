@@ -27,16 +27,18 @@ def losslessness(
     Those that were not audited are compared with the baseline's answers to the same prompt, by the
     digests of ids, or of text where the servers give none.
     """
-    audited = [(trial, trial.audit) for trial in trials if trial.audit is not None]
+    trials = list(trials)
+    audited = [(trial, audit) for trial in trials if (audit := trial.audit) is not None]
     if trials and not any(trial.sampling.is_greedy for trial in trials):
         return Unmeasured(reason="no answer was decoded greedily; sampled ones differ by chance")
+    suspected = [(trial, audit) for trial, audit in audited if audit.suspects]
     divergent = [
         (trial, next(s for s in audit.suspects if not is_near_tie(s)))
-        for trial, audit in audited
+        for trial, audit in suspected
         if not all(map(is_near_tie, audit.suspects))
     ]
-    num_identical = sum(not audit.suspects for _, audit in audited)
-    suspects = [s for _, s in divergent] or [s for _, audit in audited for s in audit.suspects]
+    num_identical = len(audited) - len(suspected)
+    suspects = [s for _, s in divergent] or [s for _, audit in suspected for s in audit.suspects]
     differs = _differences(trials, baseline)
     worst = max(suspects, key=lambda suspect: suspect.delta, default=None)
     return Losslessness(
@@ -54,7 +56,7 @@ def losslessness(
         divergent_prompts=tuple(
             _place(trial.key, suspect.index) for trial, suspect in divergent[:MOST_NAMED]
         ),
-        near_ties=_near_ties(audited),
+        near_ties=_near_ties(suspected),
         first_divergences=_first_divergences(audited),
     )
 
@@ -64,16 +66,15 @@ def _differences(trials: Sequence[TrialRecord], baseline: Sequence[TrialRecord])
 
     An audit tells; of a trial without one the digest, where the baseline answered the same prompt.
     """
+    audits = [trial.audit for trial in trials]
     own: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
-    for trial in baseline:
+    for trial in baseline if None in audits else ():
         if _has_answer(trial):
             own[trial.key.prompt_id, trial.key.turn].add(trial.ids_hash or "")
-    differs = []
-    for trial in trials:
+    differs = [audit.divergence is not None for audit in audits if audit is not None]
+    for trial in (trial for trial, audit in zip(trials, audits, strict=True) if audit is None):
         answers = own.get((trial.key.prompt_id, trial.key.turn))
-        if trial.audit is not None:
-            differs.append(trial.audit.divergence is not None)
-        elif _has_answer(trial) and answers:
+        if _has_answer(trial) and answers:
             differs.append(trial.ids_hash not in answers)
     return differs
 

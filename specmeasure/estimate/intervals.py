@@ -7,12 +7,13 @@ corrections for traffic in which few answers are most of the tokens: degrees of 
 effective prompts (Kish 1965), and the bound on the side where skewness makes the studentised
 estimate's tail long is moved out (Hall 1992). On simulated workloads with heavy-tailed lengths
 nominal 95 % covers 94-97 % from 20 prompts and errs towards wide below that (docs/calibration.md);
-without the corrections 91-94 % at 20 and 50 prompts. Medians take the percentile bootstrap, shares
-of prompts Wilson's interval.
+without the corrections 91-94 % at 20 and 50 prompts. Where several workers measured, prompts are
+left out within their worker's stratum, and each stratum takes a degree of freedom; one worker is
+one stratum. Medians take the percentile bootstrap, shares of prompts Wilson's interval; both take
+prompts for alike whichever worker measured them, which errs towards wide.
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from specmeasure.estimate import strata as stratified
+from specmeasure.estimate.strata import Strata
 from specmeasure.records.estimates import Estimate, Interval, Unmeasured
 
 # With fewer, bounds lie further off than the estimate is large, and the least and the greatest of 5
@@ -40,11 +43,12 @@ class Spread:
     num_prompts: int
     num_effective_prompts: float | None = None  # Kish's, or of two errors; None: all count alike
     skewness: float = 0.0  # of the prompts' influences, over √n
+    num_strata: int = 1
 
     @property
     def degrees(self) -> float:
-        """Degrees of freedom; one at least, so that bounds stay finite."""
-        return max(1.0, (self.num_effective_prompts or self.num_prompts) - 1)
+        """Degrees of freedom: each stratum costs one; one at least, so that bounds stay finite."""
+        return max(1.0, (self.num_effective_prompts or self.num_prompts) - self.num_strata)
 
     def with_error(self, variance: float, degrees: float) -> "Spread":
         """An independent error added, of which ``degrees`` say how well its variance is known.
@@ -58,7 +62,7 @@ class Spread:
         return replace(
             self,
             standard_error=float(np.sqrt(own + variance)),
-            num_effective_prompts=together + 1,
+            num_effective_prompts=together + self.num_strata,
             skewness=self.skewness * (own / (own + variance)) ** 1.5,
         )
 
@@ -87,7 +91,7 @@ class Intervals:
     """How intervals are made."""
 
     level: float = 0.95
-    num_resamples: int = 5000  # of the median's bootstrap
+    num_resamples: int = 5000  # of the medians' bootstrap
     seed: int = 0
     cluster: str = "prompt"  # what the arrays hold one number of
 
@@ -95,13 +99,15 @@ class Intervals:
         """The level at which ``num_looks`` intervals hold together (Bonferroni)."""
         return replace(self, level=1 - (1 - self.level) / max(1, num_looks))
 
-    def smooth(self, statistic: Statistic, *arrays: Floats) -> Estimate:
+    def smooth(
+        self, statistic: Statistic, *arrays: Floats, strata: Strata | None = None
+    ) -> Estimate:
         """A smooth function of sums over per-prompt arrays [n].
 
         Student's t on the delete-one-prompt jackknife's standard error (Tukey 1958), corrected as
         the module says.
         """
-        found = self.spread(statistic, *arrays)
+        found = self.spread(statistic, *arrays, strata=strata)
         return self.around(found) if isinstance(found, Spread) else found
 
     def around(self, found: Spread, *, least: float = 0.0, most: float = math.inf) -> Interval:
@@ -110,40 +116,65 @@ class Intervals:
         return self._interval(found.value, max(least, low), min(most, high), found.num_prompts)
 
     def spread(
-        self, statistic: Statistic, *arrays: Floats, weights: Floats | None = None
+        self,
+        statistic: Statistic,
+        *arrays: Floats,
+        weights: Floats | None = None,
+        strata: Strata | None = None,
     ) -> Spread | Unmeasured:
         """The jackknife's standard error of a smooth function of sums.
 
         ``statistic`` is given the sums over all prompts; then the sums that leave one prompt out,
         as an array [n] for each of ``arrays``. Prompts weigh by ``weights``, or else by the last
         of ``arrays``: a ratio's denominators.
+
+        With ``strata`` [n] of several workers a prompt's others of its worker weigh for it, so that
+        ``statistic`` must not change where all sums double.
+
+        Formula: variance = Σ_h (n_h − 1) / n_h Σ_i (θ_hi − mean_h)², with h the strata
         """
         num_prompts = len(arrays[0])
         if num_prompts < MIN_PROMPTS:
             return too_few(num_prompts, self.cluster)
-        left_out = statistic(*map(_sums_without_each, arrays))
-        influences = left_out.mean() - left_out
-        squares = float(np.square(influences).sum())
+        own = np.zeros(num_prompts, np.int64) if strata is None else stratified.joined(strata)
+        if own.max() == 0:
+            left_out = statistic(*map(_sums_without_each, arrays))
+            influences = left_out.mean() - left_out
+            squares = float(np.square(influences).sum())
+            variance = (num_prompts - 1) / num_prompts * squares
+        else:
+            left_out = statistic(*(stratified.sums_without_each(one, own) for one in arrays))
+            influences = stratified.deviations(left_out, own)
+            squares = float(np.square(influences).sum())
+            variance = stratified.variance(influences, own)
         return Spread(
             value=float(statistic(*(one.sum() for one in arrays))),
-            standard_error=float(np.sqrt((num_prompts - 1) / num_prompts * squares)),
+            standard_error=float(np.sqrt(variance)),
             num_prompts=num_prompts,
             num_effective_prompts=effective_number(arrays[-1] if weights is None else weights),
             skewness=float(((influences / math.sqrt(squares)) ** 3).sum()) if squares else 0.0,
+            num_strata=int(own.max()) + 1,
         )
 
-    def ratio(self, numerators: Floats, denominators: Floats) -> Estimate:
+    def ratio(
+        self, numerators: Floats, denominators: Floats, *, strata: Strata | None = None
+    ) -> Estimate:
         """Σ numerators / Σ denominators; prompts with nothing to count are left out."""
         counted = denominators > 0
         if not counted.any():
             return Unmeasured(reason="nothing was counted")
         return self.smooth(
-            lambda top, bottom: top / bottom, numerators[counted], denominators[counted]
+            lambda top, bottom: top / bottom,
+            numerators[counted],
+            denominators[counted],
+            strata=None if strata is None else strata[counted],
         )
 
-    def rate(self, numerators: Floats, denominators: Floats) -> Estimate:
+    def rate(
+        self, numerators: Floats, denominators: Floats, *, strata: Strata | None = None
+    ) -> Estimate:
         """A ratio of counts that cannot pass 1."""
-        return self.hedged(self.ratio(numerators, denominators))
+        return self.hedged(self.ratio(numerators, denominators, strata=strata))
 
     def hedged(self, found: Estimate) -> Estimate:
         """A rate's interval within 0 and 1, and never without width at 0 or 1.
@@ -166,20 +197,12 @@ class Intervals:
         """The median over prompts: percentile bootstrap (Efron 1979)."""
         if len(values) < MIN_PROMPTS:
             return too_few(len(values), self.cluster)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # equal values: the interval has no width
-            found = stats.bootstrap(
-                (values,),
-                np.median,
-                n_resamples=self.num_resamples,
-                batch=max(1, 2_000_000 // len(values)),
-                confidence_level=self.level,
-                method="percentile",
-                rng=np.random.default_rng(self.seed),
-            ).confidence_interval
-        return self._interval(
-            float(np.median(values)), float(found.low), float(found.high), len(values)
+        medians = resampled_medians(
+            values, self.num_resamples, rng=np.random.default_rng(self.seed)
         )
+        tail = (1 - self.level) / 2
+        low, high = np.quantile(medians, (tail, 1 - tail))
+        return self._interval(float(np.median(values)), float(low), float(high), len(values))
 
     def share(self, flags: NDArray[np.bool_]) -> Estimate:
         """The share of prompts for which something holds (Wilson 1927)."""
@@ -198,6 +221,29 @@ class Intervals:
             num_clusters=num_clusters,
             cluster=self.cluster,
         )
+
+
+def resampled_medians(values: Floats, num_resamples: int, *, rng: np.random.Generator) -> Floats:
+    """Medians of resamples [R] of values [n], drawn by rank without drawing the resamples.
+
+    A resample's order statistics are the values at the ranks ⌊n U⌋ of n ordered uniform draws U
+    (Maritz & Jarrett 1978, Efron 1979, section 4): the m-th of them follows Beta(m, n + 1 − m), and
+    the next one is the least of the n − m draws above it.
+    """
+    ordered = np.sort(values)
+    n = len(ordered)
+    middle = (n + 1) // 2
+    lower = rng.beta(middle, n + 1 - middle, num_resamples)
+    found = ordered[_ranks(lower, n)]
+    if n % 2:
+        return np.asarray(found)
+    above = 1 - (1 - rng.random(num_resamples)) ** (1 / (n - middle))
+    upper = lower + (1 - lower) * above
+    return np.asarray((found + ordered[_ranks(upper, n)]) / 2)
+
+
+def _ranks(uniform: Floats, n: int) -> NDArray[np.int64]:
+    return np.minimum((uniform * n).astype(np.int64), n - 1)
 
 
 def _sums_without_each(values: Floats) -> Floats:

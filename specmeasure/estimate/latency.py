@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmeasure.estimate.intervals import Floats, Intervals, Spread
 from specmeasure.estimate.quantiles import quantile
+from specmeasure.estimate.strata import Strata
+from specmeasure.estimate.trials import Rows, Trials, strata_of
 from specmeasure.records.estimates import Costs, Estimate, Unmeasured
 from specmeasure.records.trace import TrialRecord
 
 Ints = NDArray[np.int64]
+MOST_LISTED = 2_001  # prompts' speedups that estimates hold
 NOTHING_TIMED = Unmeasured(reason="each answer, or the baseline's to it, arrived in one piece")
 
 
@@ -25,28 +27,20 @@ class Times:
     total_s: Floats  # TTFT + decode
     num_emitted: Floats
     ttft_s: Floats  # mean over the cluster's trials
+    stratum: Strata | None = None  # the worker; None: all are alike
 
 
-def times(rows_of_trials: Sequence[Sequence[TrialRecord]]) -> Times:
+def times(rows: Sequence[Sequence[TrialRecord]]) -> Times:
     """Sum up one arm's trials cluster by cluster; none of them failed."""
-    rows = np.array(
-        [
-            [
-                sum(trial.decode_s or 0.0 for trial in trials),
-                sum((trial.num_emitted_tokens or 0) - 1 for trial in trials),
-                sum((trial.decode_s or 0.0) + (trial.ttft_s or 0.0) for trial in trials),
-                sum(trial.num_emitted_tokens or 0 for trial in trials),
-                sum(trial.ttft_s or 0.0 for trial in trials) / len(trials),
-            ]
-            for trials in rows_of_trials
-        ]
-    ).reshape(-1, 5)
+    own = Rows.of(rows)
+    table = own.table
     return Times(
-        decode_s=rows[:, 0],
-        num_decoded=rows[:, 1],
-        total_s=rows[:, 2],
-        num_emitted=rows[:, 3],
-        ttft_s=rows[:, 4],
+        decode_s=own.sums(table.decode_s),
+        num_decoded=own.sums(table.num_emitted - 1),
+        total_s=own.sums(table.decode_s + table.ttft_s),
+        num_emitted=own.sums(table.num_emitted),
+        ttft_s=own.sums(table.ttft_s) / own.sizes,
+        stratum=strata_of(own),
     )
 
 
@@ -63,14 +57,18 @@ def decode_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Estimat
 def decode_spread(baseline: Times, arm: Times, intervals: Intervals) -> Spread | Unmeasured:
     """The decode speedup before a confidence level is chosen."""
     return _spread(
-        (baseline.num_decoded, baseline.decode_s, arm.num_decoded, arm.decode_s), intervals
+        (baseline.num_decoded, baseline.decode_s, arm.num_decoded, arm.decode_s),
+        arm.stratum,
+        intervals,
     )
 
 
 def end_to_end_speedup(baseline: Times, arm: Times, intervals: Intervals) -> Estimate:
     """The same ratio over whole requests: both prefills and the first token included."""
     found = _spread(
-        (baseline.num_emitted, baseline.total_s, arm.num_emitted, arm.total_s), intervals
+        (baseline.num_emitted, baseline.total_s, arm.num_emitted, arm.total_s),
+        arm.stratum,
+        intervals,
     )
     return intervals.around(found) if isinstance(found, Spread) else found
 
@@ -88,9 +86,17 @@ def median_prompt_speedup(
     return quantile(speedups, windows[_both_decoded(baseline, arm)], 0.5, intervals)
 
 
-def prompt_speedups(baseline: Times, arm: Times) -> tuple[float, ...]:
-    """Every prompt's decode speedup, slowest first; which prompt is not told."""
-    return tuple(map(float, np.sort(_speedup_by_prompt(baseline, arm))))
+def prompt_speedups(baseline: Times, arm: Times) -> Floats:
+    """Every prompt's decode speedup [n], slowest first; which prompt is not told."""
+    return np.sort(_speedup_by_prompt(baseline, arm))
+
+
+def thinned(ordered: Floats) -> tuple[float, ...]:
+    """All of them, or of more than ``MOST_LISTED`` as many at even ranks, both ends among them."""
+    if len(ordered) > MOST_LISTED:
+        ranks = np.linspace(0, len(ordered) - 1, MOST_LISTED).round().astype(np.int64)
+        ordered = ordered[ranks]
+    return tuple(ordered.tolist())
 
 
 def share_slower(
@@ -113,7 +119,7 @@ def share_slower(
 
 def tpot(arm: Times, intervals: Intervals) -> Estimate:
     """Seconds per output token after the first. Formula: Σ decode_s / Σ (tokens − 1)."""
-    return intervals.ratio(arm.decode_s, arm.num_decoded)
+    return intervals.ratio(arm.decode_s, arm.num_decoded, strata=arm.stratum)
 
 
 def costs(baseline: Sequence[TrialRecord], arm: Sequence[TrialRecord]) -> Costs | Unmeasured:
@@ -121,7 +127,7 @@ def costs(baseline: Sequence[TrialRecord], arm: Sequence[TrialRecord]) -> Costs 
 
     Formula: break-even = v + c · drafts per pass + o; speedup = tokens per pass / break-even.
     """
-    if any(trial.key.load is not None for trial in arm):
+    if Trials.of(arm).are_served:
         return Unmeasured(reason="a server does not time its passes")
     base = _PassTotals.of(baseline)
     spent = _PassTotals.of(arm)
@@ -152,20 +158,21 @@ class _PassTotals:
 
     @classmethod
     def of(cls, trials: Sequence[TrialRecord]) -> "_PassTotals":
-        longer = [trial for trial in trials if (trial.num_emitted_tokens or 0) > 1]
-        blocks = [block for trial in longer for block in trial.blocks[1:]]
+        own = Trials.of(trials)
+        table, longer = own.table, own.places[own.table.num_emitted[own.places] > 1]
+        blocks = table.block_sums
         return cls(
-            decode_s=sum(trial.decode_s or 0.0 for trial in longer),
-            draft_s=sum(map(attrgetter("draft_s"), blocks)),
-            verify_s=sum(map(attrgetter("verify_s"), blocks)),
-            num_passes=len(blocks),
-            num_drafts=sum(map(attrgetter("num_draft_tokens"), blocks)),
-            num_tokens=sum(map(attrgetter("num_emitted_tokens"), blocks)),
+            decode_s=float(table.decode_s[longer].sum()),
+            draft_s=float(blocks.later_draft_s[longer].sum()),
+            verify_s=float(blocks.later_verify_s[longer].sum()),
+            num_passes=int((blocks.num_passes[longer] - 1).clip(0).sum()),
+            num_drafts=int(blocks.num_later_drafted[longer].sum()),
+            num_tokens=int(blocks.num_later_emitted[longer].sum()),
         )
 
 
 def _spread(
-    arrays: tuple[Floats, Floats, Floats, Floats], intervals: Intervals
+    arrays: tuple[Floats, Floats, Floats, Floats], strata: Strata | None, intervals: Intervals
 ) -> Spread | Unmeasured:
     """Prompts weigh by the arm's seconds: a few long answers may be most of them."""
     base_tokens, _, arm_tokens, _ = arrays
@@ -174,7 +181,11 @@ def _spread(
     counted = (base_tokens > 0) & (arm_tokens > 0)
     if not counted.any():
         return Unmeasured(reason="no answer was longer than one token")
-    return intervals.spread(_seconds_per_token_ratio, *(one[counted] for one in arrays))
+    return intervals.spread(
+        _seconds_per_token_ratio,
+        *(one[counted] for one in arrays),
+        strata=None if strata is None else strata[counted],
+    )
 
 
 def _seconds_per_token_ratio(

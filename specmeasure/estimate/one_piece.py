@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from specmeasure.estimate.trials import Trials
 from specmeasure.records.plan import Arm, Method, TrialKey
 from specmeasure.records.serving import Load
 from specmeasure.records.trace import Trace, TrialRecord
@@ -61,9 +62,12 @@ def in_one_piece(trace: Trace) -> frozenset[TrialKey]:
     )
 
 
-def streamed(trials: Sequence[TrialRecord], untimed: frozenset[TrialKey]) -> list[TrialRecord]:
+def streamed(trials: Trials, untimed: frozenset[TrialKey]) -> Trials:
     """Those whose times are known."""
-    return [trial for trial in trials if trial.key not in untimed] if untimed else list(trials)
+    if not untimed:
+        return trials
+    known = [trial.key not in untimed for trial in trials]
+    return Trials(trials.table, trials.places[known])
 
 
 def _is_timed(trial: TrialRecord) -> bool:

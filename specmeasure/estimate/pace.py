@@ -5,19 +5,16 @@ Here a pass counts as the arm's own median pass with as many drafts, and what a 
 costs is taken out. What is left is the machine, and what this trial alone met.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from specmeasure.estimate.intervals import Floats
+from specmeasure.estimate.blocks import Floats, Ints, Part
 from specmeasure.estimate.latency import times
-from specmeasure.estimate.pairing import Cluster, cluster_of
+from specmeasure.estimate.trials import Rows, Trials, numbered, renumbered
 from specmeasure.records.trace import TrialRecord
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,27 +24,34 @@ class Paces:
     log_pace: Floats  # [T] 0 is the arm's median
     cycle: Ints  # [T] from 0: the prompt's turn in one repeat, or the group of the window
     arm: Ints  # [T]
+    worker: Ints  # [T]
 
 
 def trial_paces(trials: Sequence[TrialRecord]) -> Paces:
     """The paces of trials that decoded for some time, more than one token each.
 
+    What a pass usually takes, what context costs and an arm's median are each worker's own.
+
     Formula: log(decode seconds / Σ over passes of the arm's median seconds of a pass with as many
     drafts) − slope · context length − the arm's median of it.
     """
-    arm = _numbered([trial.key.arm for trial in trials])
-    seconds = np.array([trial.decode_s or 0.0 for trial in trials])
-    log_pace = np.log(seconds / _usual_seconds(trials, arm))
-    context = np.array(
-        [(t.num_prompt_tokens or 0) + (t.num_emitted_tokens or 0) / 2 for t in trials]
+    own = Trials.of(trials)
+    table, places = own.table, own.places
+    arm = renumbered(table.arm[places])
+    worker = renumbered(table.worker[places])
+    group = renumbered(arm + (int(arm.max(initial=0)) + 1) * worker)
+    log_pace = np.log(table.decode_s[places] / _usual_seconds(own, group))
+    context = table.num_asked[places] + table.num_emitted[places] / 2
+    for number in range(int(group.max(initial=-1)) + 1):
+        same = group == number
+        level = log_pace[same] - _slope(context[same], log_pace[same]) * context[same]
+        log_pace[same] = level - np.median(level)
+    return Paces(
+        log_pace=log_pace,
+        cycle=renumbered(table.context[places]),
+        arm=arm,
+        worker=worker,
     )
-    for number in range(int(arm.max(initial=-1)) + 1):
-        own = arm == number
-        level = log_pace[own] - _slope(context[own], log_pace[own]) * context[own]
-        log_pace[own] = level - np.median(level)
-    keys = [trial.key for trial in trials]
-    cycle = _numbered([(key.prompt_id, key.turn, key.repeat) for key in keys])
-    return Paces(log_pace=log_pace, cycle=cycle, arm=arm)
 
 
 def window_paces(trials: Sequence[TrialRecord]) -> Paces:
@@ -56,17 +60,19 @@ def window_paces(trials: Sequence[TrialRecord]) -> Paces:
     Formula: log(Σ decode seconds / Σ tokens after the first) − the median of it over windows of
     the same arm and load.
     """
-    rows: defaultdict[tuple[str, Cluster], list[TrialRecord]] = defaultdict(list)
-    for trial in trials:
-        rows[trial.key.arm, cluster_of(trial)].append(trial)
-    spent = times(list(rows.values()))
+    own = Trials.of(trials)
+    arm, cluster = (numbers[own.places] for numbers in (own.table.arm, own.table.cluster))
+    rows = Rows.grouped(own, arm + (int(arm.max(initial=0)) + 1) * cluster)
+    spent = times(rows)
     log_pace = np.log(spent.decode_s / spent.num_decoded)
-    kind = _numbered([(arm, row[0].key.load) for (arm, _), row in rows.items()])
+    firsts = [row[0].key for row in rows]
+    kind = numbered((key.arm, key.load) for key in firsts)
     log_pace -= group_medians(log_pace, kind)[kind]
     return Paces(
         log_pace=log_pace,
-        cycle=_numbered([cluster for _, cluster in rows]),
-        arm=_numbered([arm for arm, _ in rows]),
+        cycle=renumbered(rows.firsts(own.table.cluster)),
+        arm=renumbered(rows.firsts(own.table.arm)),
+        worker=np.zeros(len(rows), dtype=np.int64),
     )
 
 
@@ -78,18 +84,49 @@ def group_medians(values: Floats, group: Ints) -> Floats:
     return np.asarray((ordered[(starts + ends - 1) // 2] + ordered[(starts + ends) // 2]) / 2)
 
 
-def _usual_seconds(trials: Sequence[TrialRecord], arm: Ints) -> Floats:
-    """What a trial's passes usually take in its arm; its number of tokens where that is unknown."""
-    passes = [block for trial in trials for block in trial.blocks[1:]]
-    trial_of = np.repeat(np.arange(len(trials)), [max(0, len(t.blocks) - 1) for t in trials])
-    num_drafts = np.fromiter((b.num_draft_tokens for b in passes), np.int64, len(passes))
-    seconds = np.fromiter((b.draft_s + b.verify_s for b in passes), np.float64, len(passes))
-    kinds = arm[trial_of] * (num_drafts.max(initial=0) + 1) + num_drafts
-    _, kinds = np.unique(kinds, return_inverse=True)
-    usual = group_medians(seconds, kinds)[kinds] if passes else seconds
-    totals = np.bincount(trial_of, weights=usual, minlength=len(trials))
-    tokens = np.array([(trial.num_emitted_tokens or 0) - 1 for trial in trials], dtype=float)
-    return np.where(totals > 0, totals, tokens)
+def _usual_seconds(trials: Trials, group: Ints) -> Floats:
+    """What a trial's passes usually take in its group; its number of tokens where that is unknown.
+
+    Groups are the arms, of each worker. The prefill is no such pass.
+    """
+    parts = list(_timed_passes(trials, group))
+    usual = _kind_medians(parts)
+    total = np.concatenate([np.zeros(0), *(one.part.sums(usual[one.kind]) for one in parts)])
+    tokens = trials.table.num_emitted[trials.places] - 1
+    return np.where(total > 0, total, tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Passes:
+    """Some of the passes, by kind."""
+
+    part: Part
+    kind: Ints  # [B] 0: a prefill; else of one group and one number of drafts
+    seconds: Floats  # [B]
+
+
+def _timed_passes(trials: Trials, group: Ints) -> Iterator[_Passes]:
+    width = int(trials.table.block_sums.most_drafted.max(initial=0)) + 1
+    num_kinds = 1 + width * (int(group.max(initial=0)) + 1)
+    narrow = np.min_scalar_type(num_kinds)  # few bits sort in linear time
+    for part in trials.table.blocks.at(trials.places).parts():
+        of_trial = 1 + width * group[part.first_trial : part.first_trial + len(part.sizes)]
+        kind = of_trial.astype(narrow)[part.trial] + part.num_drafted.astype(narrow)
+        kind[part.is_prefill] = 0
+        yield _Passes(part=part, kind=kind, seconds=part.draft_s + part.verify_s)
+
+
+def _kind_medians(parts: Sequence[_Passes]) -> Floats:
+    """The median seconds of each kind of pass; 0 of prefills, and of kinds that do not occur."""
+    kind = np.concatenate([np.zeros(0, np.uint8), *(one.kind for one in parts)])
+    seconds = np.concatenate([np.zeros(0), *(one.seconds for one in parts)])
+    seconds = seconds[np.argsort(kind, kind="stable")]
+    ends = np.bincount(kind, minlength=1).cumsum()
+    medians = np.zeros(len(ends))
+    for number, (start, end) in enumerate(pairwise(ends), start=1):
+        if end > start:
+            medians[number] = np.median(seconds[start:end])
+    return medians
 
 
 def _slope(context: Floats, log_pace: Floats) -> float:
@@ -105,9 +142,3 @@ def _slope(context: Floats, log_pace: Floats) -> float:
     order = slopes.argsort()
     weight = np.abs(run[run != 0])[order].cumsum()
     return float(slopes[order][np.searchsorted(weight, weight[-1] / 2)])
-
-
-def _numbered(names: Sequence[object]) -> Ints:
-    """The number of each name, in order of first appearance."""
-    numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)

@@ -1,98 +1,108 @@
 """Trials of an arm beside the baseline's on the same contexts, cluster by cluster.
 
-A cluster is what is independent of the rest: a prompt, or on a server the group of prompts that
-were sent together.
+Both sides of a pair were measured by the same worker, where a run had several.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
+
+from specmeasure.estimate.blocks import Ints
+from specmeasure.estimate.trials import Rows, Table, Trials
 from specmeasure.records.plan import TrialKey
-from specmeasure.records.serving import Load
 from specmeasure.records.trace import TrialRecord
 
-Cluster = str | tuple[Load | None, int]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Names:
+    """What each of some trials is called."""
+
+    names: tuple[str, ...]
+    numbers: Ints  # [T] of each trial's name; −1: it has none
+
+    @classmethod
+    def of(cls, called: Sequence[str | None]) -> Self:
+        """These names, in order of first appearance."""
+        numbers: dict[str | None, int] = {None: -1}
+        found = [numbers.setdefault(name, len(numbers) - 1) for name in called]
+        del numbers[None]
+        return cls(tuple(name for name in numbers if name), np.array(found, dtype=np.int64))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
     """The trials of each cluster, [clusters][trials]; both sides hold the same contexts."""
 
-    baseline: list[list[TrialRecord]]
-    arm: list[list[TrialRecord]]
+    baseline: Rows
+    arm: Rows
 
-    def split(self, name_of: Callable[[TrialRecord], str | None]) -> dict[str, "Pairs"]:
-        """The pairs by what their arm's trial is called; those without a name are left out.
+    def split(self, called: Names) -> dict[str, "Pairs"]:
+        """The pairs by what their arm's trials, row after row, are called; some have no name.
 
         A cluster stands in every part that one of its trials belongs to, with those trials alone.
         """
-        parts: dict[str, Pairs] = {}
-        for row in zip(self.baseline, self.arm, strict=True):
-            by_name: dict[str, list[tuple[TrialRecord, TrialRecord]]] = defaultdict(list)
-            for base, arm in zip(*row, strict=True):
-                name = name_of(arm)
-                if name is not None:
-                    by_name[name].append((base, arm))
-            for name, own in by_name.items():
-                part = parts.setdefault(name, Pairs([], []))
-                part.baseline.append([base for base, _ in own])
-                part.arm.append([arm for _, arm in own])
-        return parts
+        order = np.argsort(called.numbers, kind="stable")
+        numbers = called.numbers[order]
+        ends = np.searchsorted(numbers, np.arange(len(called.names)), side="right")
+        starts = np.searchsorted(numbers, np.arange(len(called.names)))
+        chosen = {
+            name: order[start:end]
+            for name, start, end in zip(called.names, starts, ends, strict=True)
+            if end > start
+        }
+        in_turn = sorted(chosen, key=lambda name: chosen[name][0])
+        return {name: self._part(chosen[name]) for name in in_turn}
 
     def by_prompt(self) -> "Pairs":
         """The same trials, prompt by prompt."""
-        rows: dict[str, list[tuple[TrialRecord, TrialRecord]]] = defaultdict(list)
-        for row in zip(self.baseline, self.arm, strict=True):
-            for base, arm in zip(*row, strict=True):
-                rows[arm.key.prompt_id].append((base, arm))
-        return Pairs(
-            [[base for base, _ in row] for row in rows.values()],
-            [[arm for _, arm in row] for row in rows.values()],
-        )
+        prompt = self.arm.table.prompt[self.arm.places]
+        return Pairs(Rows.grouped(self.baseline.flat, prompt), Rows.grouped(self.arm.flat, prompt))
 
     def apart_from(self, keys: Container[TrialKey]) -> "Pairs":
         """Without the contexts that either side answered in one of these trials."""
-        rows = [
-            [(base, arm) for base, arm in zip(*row, strict=True) if not _among(keys, base, arm)]
-            for row in zip(self.baseline, self.arm, strict=True)
-        ]
-        rows = [row for row in rows if row]
-        return Pairs(
-            [[base for base, _ in row] for row in rows], [[arm for _, arm in row] for row in rows]
-        )
+        if not keys:
+            return self
+        kept = [base.key not in keys and arm.key not in keys for base, arm in self]
+        return self._part(np.flatnonzero(kept))
+
+    def __iter__(self) -> Iterator[tuple[TrialRecord, TrialRecord]]:
+        """Each trial of the baseline with its partner, row after row."""
+        return zip(self.baseline.flat, self.arm.flat, strict=True)
 
     @property
     def num_prompts(self) -> int:
-        return len({trial.key.prompt_id for row in self.arm for trial in row})
+        return len(np.unique(self.arm.table.prompt[self.arm.places]))
+
+    def _part(self, chosen: Ints) -> "Pairs":
+        return Pairs(self.baseline.part(chosen), self.arm.part(chosen))
 
 
 def pair_trials(baseline: Sequence[TrialRecord], trials: Sequence[TrialRecord]) -> Pairs:
     """Keep contexts that both answered."""
-    base = {_context(trial.key): trial for trial in baseline if not trial.failed}
-    both = [trial for trial in trials if not trial.failed and _context(trial.key) in base]
+    base, own = _of_one_table(baseline, trials)
+    table = base.table
+    partner = np.full(int(table.context.max(initial=-1)) + 1, -1)
+    answered = base.answered().places
+    partner[table.context[answered]] = answered  # of trials in the same context, the last
+    own = own.answered()
+    both = Trials(table, own.places[partner[table.context[own.places]] >= 0])
     rows = by_cluster(both)
-    return Pairs([[base[_context(trial.key)] for trial in row] for row in rows], rows)
+    return Pairs(Rows(table, partner[table.context[rows.places]], rows.row), rows)
 
 
-def by_cluster(trials: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
+def by_cluster(trials: Sequence[TrialRecord]) -> Rows:
     """Trials of each cluster together, clusters in the order of their first trials."""
-    rows: dict[Cluster, list[TrialRecord]] = defaultdict(list)
-    for trial in trials:
-        rows[cluster_of(trial)].append(trial)
-    return list(rows.values())
+    own = Trials.of(trials)
+    return Rows.grouped(own, own.table.cluster[own.places])
 
 
-def cluster_of(trial: TrialRecord) -> Cluster:
-    """The prompt, or on a server the group at one load."""
-    if trial.group is None:
-        return trial.key.prompt_id
-    return trial.key.load, trial.group
-
-
-def _among(keys: Container[TrialKey], base: TrialRecord, arm: TrialRecord) -> bool:
-    return base.key in keys or arm.key in keys
-
-
-def _context(key: TrialKey) -> tuple[str, int, int, Load | None]:
-    return key.prompt_id, key.turn, key.repeat, key.load
+def _of_one_table(
+    one: Sequence[TrialRecord], other: Sequence[TrialRecord]
+) -> tuple[Trials, Trials]:
+    if isinstance(one, Trials) and isinstance(other, Trials) and one.table is other.table:
+        return one, other
+    table = Table([*one, *other])
+    places = np.arange(len(table))
+    return Trials(table, places[: len(one)]), Trials(table, places[len(one) :])

@@ -17,7 +17,7 @@ from specmeasure.records.trace import DraftCounts
 
 MOST_MISSING = 0.2  # of K drafts a block; with more, nobody knows what the positions were asked
 
-Rows = list[list[DraftCounts]]  # by cluster
+CountRows = list[list[DraftCounts]]  # by cluster
 Curve = Callable[[Floats, Floats, Intervals], list[Estimate]]  # of kept and asked, [n, K] each
 
 
@@ -81,7 +81,7 @@ def _kept(counts: DraftCounts, most_drafts: int) -> Floats | None:
 
 
 def by_position(
-    curve: Curve, sources: Sequence[Rows], most_drafts: int, intervals: Intervals
+    curve: Curve, sources: Sequence[CountRows], most_drafts: int, intervals: Intervals
 ) -> tuple[Estimate, ...]:
     """A curve by draft position; between two bounds where a few blocks were short of K drafts.
 
@@ -104,7 +104,7 @@ def by_position(
     return (why,) * most_drafts if why else ()
 
 
-def _most(rows: Rows, most_drafts: int) -> int:
+def _most(rows: CountRows, most_drafts: int) -> int:
     """Drafts, had every block had K."""
     return most_drafts * sum(num_drafted_blocks(counts) or 0 for row in rows for counts in row)
 

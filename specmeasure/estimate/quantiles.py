@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from specmeasure.estimate.intervals import MIN_PROMPTS, Floats, Intervals, too_few
-from specmeasure.estimate.pairing import Cluster, cluster_of
+from specmeasure.estimate.trials import Trials
 from specmeasure.records.estimates import Estimate, Interval, Quantiles, Unmeasured
 from specmeasure.records.trace import TrialRecord
 
@@ -32,19 +32,14 @@ class RequestTimes:
 
 def request_times(trials: Sequence[TrialRecord]) -> RequestTimes:
     """Each trial's own waits; failed trials are left out."""
-    answered = [trial for trial in trials if not trial.failed]
-    ttft_s = np.array([trial.ttft_s or 0.0 for trial in answered])
-    decode_s = np.array([trial.decode_s or 0.0 for trial in answered])
-    later = np.array([(trial.num_emitted_tokens or 0) - 1 for trial in answered], dtype=float)
-    numbers: dict[Cluster, int] = {}
+    own = Trials.of(trials).answered()
+    table, places = own.table, own.places
+    decode_s, later = table.decode_s[places], table.num_emitted[places] - 1
     return RequestTimes(
-        ttft_s=ttft_s,
-        end_to_end_s=ttft_s + decode_s,
+        ttft_s=table.ttft_s[places],
+        end_to_end_s=table.ttft_s[places] + decode_s,
         tpot_s=np.divide(decode_s, later, out=np.full(len(later), np.nan), where=later > 0),
-        cluster=np.array(
-            [numbers.setdefault(cluster_of(trial), len(numbers)) for trial in answered],
-            dtype=np.int64,
-        ),
+        cluster=table.cluster[places],
     )
 
 

@@ -8,8 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from specmeasure.estimate.blocks import Blocks, sum_blocks
 from specmeasure.estimate.counts import num_drafted_blocks
-from specmeasure.estimate.pairing import Cluster, cluster_of
+from specmeasure.estimate.trials import Cluster, cluster_of
 from specmeasure.records.plan import Arm
 from specmeasure.records.running import RunningArm
 from specmeasure.records.serving import Load
@@ -159,7 +160,7 @@ def _pair_sums(baseline: TrialRecord, trial: TrialRecord) -> _PairSums:
 def _drafted(trial: TrialRecord) -> tuple[int, int]:
     """Accepted tokens and the drafted blocks they came in; of a server that tells both."""
     if trial.counts is None:
-        drafted = [block for block in trial.blocks if block.num_draft_tokens]
-        return sum(block.num_accepted_tokens for block in drafted), len(drafted)
+        sums = sum_blocks(Blocks.of([trial]))
+        return int(sums.num_accepted.sum()), int(sums.num_drafted_blocks.sum())
     num_blocks = num_drafted_blocks(trial.counts)
     return (trial.counts.num_accepted_tokens, num_blocks) if num_blocks else (0, 0)

@@ -29,9 +29,9 @@ def sampled_losslessness(
         baseline: trials that decoded without drafts, other ones than ``trials``.
     """
     sampled = [trial for trial in trials if not (trial.failed or trial.sampling.is_greedy)]
-    audits = _audits(sampled)
     if not sampled:
         return None
+    audits = _audits(sampled)
     if not audits:
         return Unmeasured(reason="no sampled answer was checked against the target")
     pit = [one for audit in audits for one in audit.pit]

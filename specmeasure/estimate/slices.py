@@ -1,4 +1,4 @@
-"""Every arm by category, source, language, length, turn, sampling and the user's own fields.
+"""Every arm by category, source, language, length, turn, sampling, worker and the user's fields.
 
 Looking at many slices finds differences by luck alone, so intervals take Holm's levels (Holm 1979)
 over all measured slices of all arms: ordered by their evidence against "no change" (a speedup of
@@ -11,20 +11,30 @@ at once in 95 to 97 % of simulated workloads (docs/calibration.md). Slices of to
 so and take no look.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from bisect import bisect
+from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
 
 from specmeasure.estimate import latency
 from specmeasure.estimate.drafting import rate_and_length
 from specmeasure.estimate.intervals import Intervals, Spread
-from specmeasure.estimate.pairing import Pairs
+from specmeasure.estimate.pairing import Names, Pairs
+from specmeasure.estimate.trials import numbered, renumbered
 from specmeasure.records.estimates import SliceEstimates, Unmeasured
 from specmeasure.records.plan import Sampling, TrialKey
+from specmeasure.records.trace import TrialRecord
 
 _BANDS = (64, 256, 1024, 4096, 16384)  # prompt tokens; the last band is open
 _LABELS = ("category", "source", "language")
-_COMPUTED = ("length", "turn", "sampling")  # a field of the user's can have these names too
+_COMPUTED = (
+    "length",
+    "turn",
+    "sampling",
+    "worker",
+)  # a field of the user's can have these names too
 _NO_CHANGE = 1.0
 
 
@@ -59,18 +69,15 @@ def slice_arms(
     untimed: Container[TrialKey] = frozenset(),  # their answers count, their speed does not
 ) -> dict[str, tuple[SliceEstimates, ...]]:
     """The slices of every arm, axis by axis, in order of first appearance."""
-    compared = {
-        (trial.key.prompt_id, trial.key.turn): trial
-        for pairs in pairs_by_arm.values()
-        for row in pairs.baseline
-        for trial in row
-    }
+    compared = {id(one): one for pairs in pairs_by_arm.values() for one in pairs.baseline.flat}
     axes = find_axes(list(compared.values()))  # the same for all arms, so that they compare
     parts = [
         part
         for arm, pairs in pairs_by_arm.items()
+        for called in (names_by_axis(pairs.arm.flat),)
         for axis in axes
-        for part in _parts(arm, axis, pairs, intervals, untimed)
+        if axis in called
+        for part in _parts(arm, axis, pairs.split(called[axis]), intervals, untimed)
     ]
     measured = [part.speedup for part in parts if isinstance(part.speedup, Spread)]
     levels = holm_levels([spread.p_value(_NO_CHANGE) for spread in measured], intervals.level)
@@ -86,15 +93,27 @@ def slice_arms(
 
 def find_axes(trials: Sequence[Sliced]) -> list[str]:
     """Axes that cut these trials, each in a way of its own; the first of equal ones stands."""
-    named = [slice_names(trial) for trial in trials]
-    axes = dict.fromkeys(axis for names in named for axis in names)
-    cuts: dict[tuple[int, ...], str] = {}
-    for axis in axes:
-        values = [names.get(axis) for names in named]
-        numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
-        if len(numbers) > 1:
-            cuts.setdefault(tuple(numbers[value] for value in values), axis)
+    cuts: dict[bytes, str] = {}
+    for axis, called in names_by_axis(trials).items():
+        numbers = renumbered(called.numbers)
+        if numbers.any():
+            cuts.setdefault(numbers.tobytes(), axis)
     return list(cuts.values())
+
+
+def names_by_axis(trials: Sequence[Sliced]) -> dict[str, Names]:
+    """What each of these trials is called, axis by axis in order of first appearance.
+
+    Trials are alike in few ways: names are looked up once for each.
+    """
+    kind = numbered(_kinds(list(trials)))
+    _, firsts = np.unique(kind, return_index=True)
+    examples = [slice_names(trials[place]) for place in firsts.tolist()]
+    found = {}
+    for axis in dict.fromkeys(axis for names in examples for axis in names):
+        called = Names.of([names.get(axis) for names in examples])
+        found[axis] = Names(called.names, called.numbers[kind])
+    return found
 
 
 def slice_names(trial: Sliced) -> dict[str, str]:
@@ -103,11 +122,13 @@ def slice_names(trial: Sliced) -> dict[str, str]:
     length = {}
     if trial.num_prompt_tokens is not None:
         length = {"length": _band(trial.num_prompt_tokens)}
+    worker = _worker(trial)
     known = {
         **own,
         **length,
         "turn": str(trial.key.turn + 1),
         "sampling": str(trial.sampling),
+        **({} if worker is None else {"worker": str(worker)}),
     }
     fields = {
         f"field {axis}" if axis in _COMPUTED else axis: name
@@ -115,6 +136,24 @@ def slice_names(trial: Sliced) -> dict[str, str]:
         if axis not in own
     }
     return {**known, **fields}
+
+
+def _worker(trial: Sliced) -> int | None:
+    """That measured a trial; answers that are replayed have none."""
+    return trial.worker if type(trial) is TrialRecord else None
+
+
+def _kinds(trials: Sequence[Sliced]) -> Iterator[Hashable]:
+    """What ``slice_names`` looks at of each trial; records of one trace share their labels."""
+    lengths = [trial.num_prompt_tokens for trial in trials]
+    return zip(
+        [id(trial.labels) for trial in trials],
+        [None if length is None else bisect(_BANDS, length) for length in lengths],
+        [trial.key.turn for trial in trials],
+        [id(trial.sampling) for trial in trials],
+        map(_worker, trials),
+        strict=True,
+    )
 
 
 def holm_levels(p_values: Sequence[float], level: float) -> list[float]:
@@ -144,10 +183,14 @@ def _band(num_tokens: int) -> str:
 
 
 def _parts(
-    arm: str, axis: str, pairs: Pairs, intervals: Intervals, untimed: Container[TrialKey]
+    arm: str,
+    axis: str,
+    split: Mapping[str, Pairs],
+    intervals: Intervals,
+    untimed: Container[TrialKey],
 ) -> list[_Part]:
     parts = []
-    for name, own in pairs.split(lambda trial: slice_names(trial).get(axis)).items():
+    for name, own in split.items():
         timed = own.apart_from(untimed)
         speedup = latency.decode_spread(
             latency.times(timed.baseline), latency.times(timed.arm), intervals
@@ -157,7 +200,8 @@ def _parts(
 
 
 def _shortest(part: _Part) -> int:
-    return min(trial.num_prompt_tokens or 0 for row in part.pairs.arm for trial in row)
+    rows = part.pairs.arm
+    return int(rows.table.num_asked[rows.places].min())
 
 
 def _estimates(

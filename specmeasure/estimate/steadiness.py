@@ -7,12 +7,14 @@ pace.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from specmeasure.estimate.intervals import Floats
+from specmeasure.estimate.blocks import Flags, Floats, Ints
 from specmeasure.estimate.pace import Paces, group_medians, trial_paces, window_paces
 from specmeasure.estimate.steps import NORMAL, find_steps
+from specmeasure.estimate.trials import Table, Trials
 from specmeasure.records.estimates import Outlier, SpeedStep, Steadiness, Unmeasured
 from specmeasure.records.trace import TrialRecord
 
@@ -31,31 +33,45 @@ def steadiness(trials: Sequence[TrialRecord]) -> Steadiness | Unmeasured:
     still or went back is an outlier with the ratio 0. Requests that share a server share its pace,
     too, and as the load on it differs within a window, none is called an outlier.
     """
-    longer = [t for t in trials if not t.failed and (t.num_emitted_tokens or 0) > 1]
+    own = Trials.of(trials).answered()
+    table = own.table
+    longer = own.where(table.num_emitted > 1)
     if any(trial.group is not None for trial in longer):
-        return _steadiness_of_windows([trial for trial in longer if trial.decode_s])
-    clocks = {place: why for place, trial in enumerate(longer) if (why := _clock_trouble(trial))}
-    timed = [trial for place, trial in enumerate(longer) if place not in clocks]
+        return _steadiness_of_windows(longer.where(table.decode_s != 0))
+    clocks = _clock_troubles(longer)
+    timed = longer.where((table.decode_s != 0) & ~_goes_back(table))
     paces = trial_paces(timed)
     num_cycles = int(paces.cycle.max(initial=-1)) + 1
     if num_cycles < MIN_CYCLES:
         return _too_few(num_cycles, "cycles")
     by_cycle = group_medians(paces.log_pace, paces.cycle)
-    by_cycle -= np.median(by_cycle)
-    outliers = [
-        *(Outlier(place=f"{_place(longer[n])}: {why}", ratio=0.0) for n, why in clocks.items()),
-        *_outliers(timed, paces, by_cycle),
-    ]
+    workers = _workers_of_cycles(paces)
+    by_cycle -= group_medians(by_cycle, workers)[workers]
+    outliers = [*clocks, *_outliers(timed, paces, by_cycle)]
+    by_cycle = by_cycle[np.argsort(workers, kind="stable")]
+    starts = np.bincount(workers).cumsum()[:-1]
     return Steadiness(
         pace=tuple(np.exp(by_cycle).tolist()),
-        steps=_steps(by_cycle),
+        steps=tuple(
+            replace(step, cycle=start + step.cycle)
+            for start, part in zip([0, *starts.tolist()], np.split(by_cycle, starts), strict=True)
+            for step in _steps(part)
+        ),
         outliers=tuple(outliers[:MOST_LISTED]),
         num_outliers=len(outliers),
         num_slow_cycles=int((by_cycle > math.log(OUTLIER_RATIO)).sum()),
+        worker_starts=tuple(starts.tolist()),
     )
 
 
-def _steadiness_of_windows(trials: Sequence[TrialRecord]) -> Steadiness | Unmeasured:
+def _workers_of_cycles(paces: Paces) -> Ints:
+    """A cycle is measured by one worker."""
+    workers = np.empty(int(paces.cycle.max()) + 1, dtype=np.int64)
+    workers[paces.cycle] = paces.worker
+    return workers
+
+
+def _steadiness_of_windows(trials: Trials) -> Steadiness | Unmeasured:
     paces = window_paces(trials)
     num_windows = int(paces.cycle.max(initial=-1)) + 1
     if num_windows < MIN_CYCLES:
@@ -87,7 +103,7 @@ def _steps(by_cycle: Floats) -> tuple[SpeedStep, ...]:
     )
 
 
-def _outliers(trials: Sequence[TrialRecord], paces: Paces, by_cycle: Floats) -> list[Outlier]:
+def _outliers(trials: Trials, paces: Paces, by_cycle: Floats) -> list[Outlier]:
     """Trials far from the others of their cycle, farthest first.
 
     Far is by more than half, and by more than 6 robust standard deviations of the arm's own trials
@@ -108,12 +124,20 @@ def _outliers(trials: Sequence[TrialRecord], paces: Paces, by_cycle: Floats) -> 
     ]
 
 
-def _clock_trouble(trial: TrialRecord) -> str | None:
-    times = [trial.decode_s or 0.0, trial.ttft_s or 0.0]
-    times += [part for block in trial.blocks for part in (block.draft_s, block.verify_s)]
-    if min(times) < 0:
-        return "its clock went back"
-    return None if trial.decode_s else "its clock stood still"
+def _clock_troubles(trials: Trials) -> list[Outlier]:
+    """Trials whose clock went back or stood still."""
+    table = trials.table
+    back, still = _goes_back(table), table.decode_s == 0
+    found = []
+    for place in trials.places[(back | still)[trials.places]].tolist():
+        why = "its clock went back" if back[place] else "its clock stood still"
+        found.append(Outlier(place=f"{_place(table.records[place])}: {why}", ratio=0.0))
+    return found
+
+
+def _goes_back(table: Table) -> Flags:
+    """Whether a time of the trial, or of one of its passes, is below 0."""
+    return np.minimum(np.minimum(table.decode_s, table.ttft_s), table.block_sums.least_s) < 0
 
 
 def _place(trial: TrialRecord) -> str:

@@ -1,13 +1,16 @@
 """From a trace to all of its estimates."""
 
-from collections import defaultdict
 from dataclasses import replace
+from itertools import chain
+
+import numpy as np
 
 from specmeasure.errors import InsufficientEvidence
 from specmeasure.estimate import acceptance, latency
 from specmeasure.estimate.accuracy import accuracy
 from specmeasure.estimate.arms import Measured, alone, beside_baseline, windows_of
 from specmeasure.estimate.counts import refuse_contradictions, with_silent_requests
+from specmeasure.estimate.crowding import crowded_trials
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.estimate.lossy_drift import lossy_drift
 from specmeasure.estimate.one_piece import in_one_piece, streamed
@@ -15,7 +18,9 @@ from specmeasure.estimate.pairing import pair_trials
 from specmeasure.estimate.sampled_drift import sampled_losslessness
 from specmeasure.estimate.slices import slice_arms
 from specmeasure.estimate.steadiness import steadiness
+from specmeasure.estimate.trials import Table, Trials
 from specmeasure.estimate.ways import compare_ways
+from specmeasure.estimate.workers import refuse_unlike_workers
 from specmeasure.records.estimates import Estimate, Estimates, Unmeasured
 from specmeasure.records.plan import BASELINE_AGAIN
 from specmeasure.records.trace import Trace, TrialRecord
@@ -32,18 +37,20 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
         InsufficientEvidence: nothing was recorded, nothing succeeded, or counts do not add up.
     """
     plan = trace.manifest.plan
-    if any(trial.group is not None for trial in trace.trials):
-        intervals = replace(intervals, cluster="window")
     by_arm = _by_arm(trace)
     baseline = plan.arms[0]
-    answered = {t.key.prompt_id for t in by_arm[baseline.name] if not t.failed}
-    if not answered:
+    table = by_arm[baseline.name].table
+    if any(trial.group is not None for trial in table.records):
+        intervals = replace(intervals, cluster="window")
+    answered = by_arm[baseline.name].answered().places
+    if not len(answered):
         errors = [trial.error for own in by_arm.values() for trial in own if trial.error]
         raise InsufficientEvidence(
             f"no baseline trial succeeded among {len(trace.trials)} recorded"
             + (f"; the first failure: {errors[0]}" if errors else ".")
         )
-    _refuse_wrong_counts(trace)
+    _refuse_wrong_counts(trace, table)
+    refuse_unlike_workers(trace.manifest, table.worker)
     pairs = {
         arm.name: pair_trials(by_arm[baseline.name], by_arm[arm.name])
         for arm in plan.speculative_arms
@@ -52,7 +59,7 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
     most_drafts = {arm.name: arm.draft_depth for arm in plan.arms}
     slices = slice_arms(pairs, most_drafts, intervals, measured.untimed)
     again = by_arm[BASELINE_AGAIN.name]
-    undrafted = [*by_arm[baseline.name], *again]
+    undrafted = list(chain(by_arm[baseline.name], again))
     candidates = [
         replace(
             beside_baseline(arm, measured, pairs[arm.name], intervals),
@@ -64,7 +71,7 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
         for arm in plan.speculative_arms
     ]
     return Estimates(
-        num_prompts=len(answered),
+        num_prompts=len(np.unique(table.prompt[answered])),
         num_planned_trials=trace.manifest.num_planned_trials,
         num_recorded_trials=len(trace.trials),
         noise_floor=_noise_floor(measured, intervals),
@@ -73,41 +80,51 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
             sampled_losslessness=sampled_losslessness(by_arm[baseline.name], again),
         ),
         arms=tuple(candidates),
-        steadiness=steadiness(streamed(trace.trials, measured.untimed)),
+        steadiness=steadiness(streamed(Trials.all_of(table), measured.untimed)),
+        crowding=crowded_trials(trace, intervals),
         ways=compare_ways(trace, candidates, intervals),
         num_resamples=intervals.num_resamples,
         seed=intervals.seed,
     )
 
 
-def _by_arm(trace: Trace) -> dict[str, list[TrialRecord]]:
+def _by_arm(trace: Trace) -> dict[str, Trials]:
     """Each arm's trials; an answer whose tokens nobody counted has failed for our purposes."""
-    by_arm: dict[str, list[TrialRecord]] = defaultdict(list)
-    for trial in trace.trials:
-        is_counted = trial.failed or trial.num_emitted_tokens is not None
-        by_arm[trial.key.arm].append(trial if is_counted else replace(trial, error=UNCOUNTED))
+    records = [
+        trial if trial.failed or trial.num_emitted_tokens is not None else _uncounted(trial)
+        for trial in trace.trials
+    ]
+    places: dict[str, list[int]] = {
+        arm.name: [] for arm in (*trace.manifest.plan.arms, BASELINE_AGAIN)
+    }
+    for place, trial in enumerate(records):
+        places.setdefault(trial.key.arm, []).append(place)
     for arm in trace.manifest.plan.speculative_arms:
-        if any(trial.key.load is not None for trial in by_arm[arm.name]):
-            windows = windows_of(trace, arm)
-            by_arm[arm.name] = with_silent_requests(by_arm[arm.name], windows)
-    return by_arm
+        own = [records[place] for place in places[arm.name]]
+        if any(trial.key.load is not None for trial in own):
+            told = with_silent_requests(own, windows_of(trace, arm))
+            for place, trial in zip(places[arm.name], told, strict=True):
+                records[place] = trial
+    table = Table(records)
+    return {name: Trials(table, np.array(own, dtype=np.int64)) for name, own in places.items()}
 
 
-def _refuse_wrong_counts(trace: Trace) -> None:
+def _uncounted(trial: TrialRecord) -> TrialRecord:
+    return replace(trial, error=UNCOUNTED)
+
+
+def _refuse_wrong_counts(trace: Trace, table: Table) -> None:
+    answered = Trials.all_of(table).answered()
+    acceptance.refuse_uneven_sums(answered.where(~table.is_served))
     most_drafts = {arm.name: arm.num_speculative_tokens for arm in trace.manifest.plan.arms}
-    for trial in trace.trials:
-        if trial.failed:
-            continue
-        if trial.key.load is None:
-            acceptance.refuse_uneven_sums(trial)
-        else:
-            refuse_contradictions(trial, most_drafts.get(trial.key.arm, 0))
+    for trial in answered.where(table.is_served):
+        refuse_contradictions(trial, most_drafts.get(trial.key.arm, 0))
 
 
 def _noise_floor(measured: Measured, intervals: Intervals) -> Estimate:
     by_arm = measured.by_arm
-    pairs = pair_trials(by_arm[measured.baseline.name], by_arm.get(BASELINE_AGAIN.name, ()))
-    if not pairs.arm:
+    pairs = pair_trials(by_arm[measured.baseline.name], by_arm[BASELINE_AGAIN.name])
+    if not len(pairs.arm):
         return Unmeasured(reason="the run has no second baseline (A/A) arm")
     timed = pairs.apart_from(measured.untimed)
     return latency.decode_speedup(

@@ -2,6 +2,7 @@
 
 from specmeasure.estimate.acceptance import AcceptanceCounts
 from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.strata import Strata
 from specmeasure.records.estimates import Costs, Textbook, Unmeasured
 
 
@@ -10,6 +11,8 @@ def textbook(
     costs: Costs | Unmeasured,
     num_speculative_tokens: int,
     intervals: Intervals,
+    *,
+    strata: Strata | None = None,  # [n] the worker of each cluster
 ) -> Textbook | Unmeasured:
     """Theorem 3.8 of Leviathan et al. (2023, arXiv:2211.17192) at the measured α and c.
 
@@ -17,7 +20,9 @@ def textbook(
     positions pooled. It takes every draft's chance to be alike, every pass to draft K tokens,
     verifying to cost as much as a plain step, and nothing else to cost anything.
     """
-    accepted = intervals.rate(counts.num_kept.sum(axis=1), counts.num_reached.sum(axis=1))
+    accepted = intervals.rate(
+        counts.num_kept.sum(axis=1), counts.num_reached.sum(axis=1), strata=strata
+    )
     if isinstance(accepted, Unmeasured):
         return accepted
     if isinstance(costs, Unmeasured):

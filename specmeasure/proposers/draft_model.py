@@ -7,26 +7,34 @@ import torch
 from torch import Tensor
 
 from specmeasure.records.plan import GREEDY, DraftSampling, Sampling
+from specmeasure.speculate.placing import put_token
 from specmeasure.speculate.proposal import CachedModel, Proposal
-from specmeasure.speculate.sampling import NOT_A_TOKEN, draw, greedy_tokens, sampling_probs
+from specmeasure.speculate.sampling import NOT_A_TOKEN, draw, sampling_probs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drafted:
     """One draft."""
 
-    token: Tensor  # [1], NOT_A_TOKEN where the logits held NaN
+    token: Tensor  # [1]; any of the tokens where the logits held NaN, so that it can be read
+    weight: Tensor  # [1] NaN where the logits held NaN
     probs: Tensor | None  # [1, V] the law it was drawn from; None: a point mass
 
 
 def next_draft(logits: Tensor, sampling: Sampling, *, generator: torch.Generator) -> Drafted:
     """The likeliest token of logits [1, V], or one that is drawn from them."""
     if sampling.is_greedy:
-        return Drafted(token=greedy_tokens(logits), probs=None)
+        top = logits.max(-1)
+        return Drafted(token=top.indices, weight=top.values, probs=None)
     probs = sampling_probs(logits, sampling)
-    drawn = draw(probs, generator=generator)
-    token = drawn.masked_fill(probs.sum(-1).isnan(), NOT_A_TOKEN)
-    return Drafted(token=token, probs=probs)
+    token = draw(probs, generator=generator)
+    return Drafted(token=token, weight=probs[:, 0], probs=probs)  # one NaN makes NaN of all
+
+
+def marked(drafts: Sequence[Drafted]) -> Tensor:
+    """Their tokens [N], N at least 1, ``NOT_A_TOKEN`` where the logits held NaN."""
+    tokens = torch.cat([one.token for one in drafts])
+    return tokens.masked_fill_(torch.cat([one.weight for one in drafts]).isnan(), NOT_A_TOKEN)
 
 
 def draft_chain(
@@ -46,17 +54,14 @@ def draft_chain(
         sampling: of the drafts.
         generator: of their draws.
     """
-    tokens: list[Tensor] = []  # each [1]
-    probs: list[Tensor] = []  # each [1, V]
+    drafts: list[Drafted] = []
     for _ in range(num_tokens):
-        drafted = next_draft(read(ids)[-1:], sampling, generator=generator)
-        tokens.append(drafted.token)
-        if drafted.probs is not None:
-            probs.append(drafted.probs)
-        ids = drafted.token.clamp_min(0)  # NaN is reported by the verifier, not a bad index
-    return Proposal(
-        tokens=torch.cat(tokens) if tokens else ids[:0], probs=torch.cat(probs) if probs else None
-    )
+        drafts.append(next_draft(read(ids)[-1:], sampling, generator=generator))
+        ids = drafts[-1].token
+    if not drafts:
+        return Proposal(tokens=ids[:0])
+    probs = [one.probs for one in drafts if one.probs is not None]
+    return Proposal(tokens=marked(drafts), probs=torch.cat(probs) if probs else None)
 
 
 class DraftModelProposer:
@@ -79,7 +84,7 @@ class DraftModelProposer:
         self._sampling = sampling if draft_sampling is DraftSampling.PROBABILISTIC else GREEDY
         self._generator = generator
         self._device = device
-        self._unread: list[int] = []
+        self._unread: list[Tensor] = []  # each [1]
         self._drafts = torch.empty(0, dtype=torch.int64, device=device)
 
     def begin(self, prompt_ids: Sequence[int]) -> None:
@@ -91,16 +96,17 @@ class DraftModelProposer:
 
     def propose(self, num_tokens: int) -> Proposal:
         """Exactly ``num_tokens`` drafts, and their distributions when sampled."""
-        unread = torch.tensor(self._unread, device=self._device)
+        if not num_tokens:
+            self._drafts = self._drafts[:0]
+            return Proposal(tokens=self._drafts)
         proposal = draft_chain(
             self._draft_model.forward,
-            unread,
+            torch.cat(self._unread),
             num_tokens,
             self._sampling,
             generator=self._generator,
         )
-        if num_tokens:
-            self._unread = []
+        self._unread = []
         self._drafts = proposal.tokens
         return proposal
 
@@ -111,5 +117,5 @@ class DraftModelProposer:
             num_read = num_drafts - 1
             self._draft_model.rollback(num_read - min(num_accepted, num_read))
             if num_accepted == num_drafts:
-                self._unread.append(int(self._drafts[-1]))
-        self._unread.append(next_token)
+                self._unread.append(self._drafts[-1:])
+        self._unread.append(put_token(next_token, self._device))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from specmeasure.proposers.draft_model import draft_chain
 from specmeasure.records.plan import GREEDY, DraftSampling, Sampling
+from specmeasure.speculate.placing import put_token
 from specmeasure.speculate.proposal import Proposal
 
 
@@ -51,4 +52,4 @@ class EarlyExitProposer:
 
     def commit(self, num_accepted: int, next_token: int) -> None:  # noqa: ARG002 - the protocol's
         """Remember what the next draft follows."""
-        self._last = torch.tensor([next_token], device=self._device)
+        self._last = put_token(next_token, self._device)

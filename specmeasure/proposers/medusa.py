@@ -135,7 +135,7 @@ class MedusaProposer:
         nodes = nodes_down_to(self._tree, depth, device)
         if nodes is None:
             return Proposal(tokens=torch.empty(0, dtype=torch.int64, device=device))
-        logits = self._heads(self._target.last_state, nodes.depth).float().to(device)  # [H, V]
+        logits = self._heads(self._target.last_state, nodes.depth).to(device)  # [H, V]
         parents = None if self._is_chain else nodes.parents
         if self._sampling.is_greedy:
             tokens = likeliest_tokens(logits, nodes.width)[nodes.heads, nodes.ranks]
@@ -148,6 +148,7 @@ class MedusaProposer:
 
     def _draw(self, logits: Tensor, nodes: TreeNodes) -> tuple[Tensor, Tensor]:
         """Nodes' tokens [N] and laws [N, V]."""
+        logits = logits.float()
         law = sampling_probs(logits, self._sampling)  # [H, V]
         without_chance = logits - logits.amax(-1, keepdim=True) - 1  # below any that has one
         order = torch.where(law > 0, law, without_chance)[nodes.family_heads]  # [F, V]

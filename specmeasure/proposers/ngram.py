@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from specmeasure.records.plan import NgramPick
+from specmeasure.speculate.placing import put_tokens
 from specmeasure.speculate.proposal import Proposal
 
 
@@ -46,7 +47,7 @@ class NgramProposer:
             if start is not None:
                 self._drafts = self._ids[start : start + num_tokens]
                 break
-        return Proposal(tokens=torch.tensor(self._drafts, dtype=torch.int64, device=self._device))
+        return Proposal(tokens=put_tokens(self._drafts, self._device))
 
     def commit(self, num_accepted: int, next_token: int) -> None:
         """Index what was emitted."""

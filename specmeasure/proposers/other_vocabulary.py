@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from specmeasure.proposers.draft_model import next_draft
+from specmeasure.proposers.draft_model import Drafted, marked, next_draft
 from specmeasure.proposers.retokenising import DraftContext, KeptModel, Spelling
 from specmeasure.records.plan import GREEDY, DraftSampling, Sampling
 from specmeasure.speculate.proposal import CachedModel, Proposal
@@ -100,20 +100,17 @@ class SharedTokensProposer:
         logits = self._logits(num_tokens)
         if logits is None:
             return Proposal(tokens=self._drafts)
-        places: list[Tensor] = []  # each [1], among the shared tokens
-        laws: list[Tensor] = []  # each [1, S]
+        drafts: list[Drafted] = []  # among the shared tokens
         for num_left in reversed(range(num_tokens)):
             shared = logits.index_select(-1, self._draft_ids)
-            draft = next_draft(shared, self._sampling, generator=self._generator)
-            places.append(draft.token)
-            if draft.probs is not None:
-                laws.append(draft.probs)
+            drafts.append(next_draft(shared, self._sampling, generator=self._generator))
             if num_left:
-                self._steps.append(self._draft_ids[draft.token.clamp_min(0)])
+                self._steps.append(self._draft_ids[drafts[-1].token])
                 logits = self._model.step(self._steps[-1])
-        drawn = torch.cat(places)
-        whole = self._target_ids[drawn.clamp_min(0)]
-        self._drafts = whole.masked_fill(drawn == NOT_A_TOKEN, NOT_A_TOKEN)
+        places = marked(drafts)
+        laws = [one.probs for one in drafts if one.probs is not None]  # each [1, S]
+        whole = self._target_ids[places.clamp_min(0)]
+        self._drafts = whole.masked_fill(places == NOT_A_TOKEN, NOT_A_TOKEN)
         return Proposal(tokens=self._drafts, probs=self._scattered(laws) if laws else None)
 
     def commit(self, num_accepted: int, next_token: int) -> None:

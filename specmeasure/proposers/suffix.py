@@ -20,6 +20,7 @@ import torch
 from specmeasure.proposers.past_answers import PastAnswers
 from specmeasure.proposers.suffix_automaton import ROOT, Match, Step, SuffixAutomaton
 from specmeasure.records.suffix import MAX_SPEC_FACTOR, MIN_TOKEN_PROB
+from specmeasure.speculate.placing import put_tokens
 from specmeasure.speculate.proposal import Proposal
 
 HORIZON = 16  # drafts that suffixes are compared by
@@ -130,7 +131,7 @@ class SuffixProposer:
             found = best_continuation(source, most=max(num_tokens, HORIZON))
             best = max(best, found, key=lambda one: (one.score, one.num_matching))
         self._drafts = best.tokens[:num_tokens]
-        return Proposal(tokens=torch.tensor(self._drafts, dtype=torch.int64, device=self._device))
+        return Proposal(tokens=put_tokens(self._drafts, self._device))
 
     def commit(self, num_accepted: int, next_token: int) -> None:
         """Index what was emitted."""

@@ -151,7 +151,8 @@ class Outlier:
 class Steadiness:
     """How the machine's pace went over the run; nothing is removed for it.
 
-    A cycle is one prompt's turn in one repeat: all arms back to back.
+    A cycle is one prompt's turn in one repeat: all arms back to back. Of several workers each has
+    its own pace, whose median is 1; their cycles follow one another.
     """
 
     pace: tuple[float, ...]  # by cycle in order of time: median over arms, 1 is the run's median
@@ -159,6 +160,35 @@ class Steadiness:
     outliers: tuple[Outlier, ...]  # largest first, at most 10
     num_outliers: int
     num_slow_cycles: int = 0  # far slower than the median for all arms alike, lasting or not
+    worker_starts: tuple[int, ...] = ()  # the first cycle of each worker after the first one's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrowdedArm:
+    """How often other work crowded one arm's trials."""
+
+    name: str
+    num_trials: int  # around which it was looked for
+    crowded_share: float | None  # of them; None: there are none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrowdedTrials:
+    """What other work did to the run; nothing is removed for it.
+
+    A trial is crowded where other work and the run's threads wanted more than the cores and half a
+    one, or where something waited for a core more than a tenth of its time.
+    """
+
+    num_trials: int  # around which other work was looked for
+    crowded_share: float  # of them
+    num_cores: int | None  # None: workers differ
+    other_cores: float | None  # kept busy by others in crowded trials, on average; None: not told
+    stalled_share: float | None  # of their time, in which something waited for a core; likewise
+    arms: tuple[CrowdedArm, ...]
+    p_value: float | None  # of arms crowded alike (Cochran's Q); None: too few cycles differ
+    crowded_noise_floor: Estimate  # A/A over contexts where either trial was crowded
+    quiet_noise_floor: Estimate  # A/A over the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +269,7 @@ class ArmEstimates:
     accuracy: Accuracy | Unmeasured | None = None  # None: answers were not graded
     # None for baseline arms:
     extra_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None  # in process: the device allocator's, or the process's
     draft_acceptance_rate: Estimate | None = None
     mean_acceptance_length: Estimate | None = None
     tokens_per_target_pass: Estimate | None = None
@@ -249,12 +280,14 @@ class ArmEstimates:
     end_to_end_speedup: Estimate | None = None
     median_prompt_speedup: Estimate | None = None
     share_slower: Estimate | None = None  # of prompts, decode time above the baseline's
-    prompt_speedups: tuple[float, ...] = ()  # decode speedup of each prompt, rising
+    prompt_speedups: tuple[float, ...] = ()  # rising; of more than 2,001 as many, at even ranks
+    num_prompt_speedups: int = 0  # prompts that were timed: behind the line above
     slices: tuple[SliceEstimates, ...] = ()
     losslessness: Losslessness | Unmeasured | None = None
     drift: Drift | Unmeasured | None = None  # of lossy arms
     costs: Costs | Unmeasured | None = None
     textbook: Textbook | Unmeasured | None = None
+    chance_of_workers: float | None = None  # that speedups differ so much by worker; None: one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +313,7 @@ class Estimates:
     baseline: ArmEstimates
     arms: tuple[ArmEstimates, ...]  # speculative arms
     steadiness: Steadiness | Unmeasured | None = None
+    crowding: CrowdedTrials | Unmeasured | None = None
     stopping: Stopping | None = None  # None: a run of a fixed size
     ways: tuple[Way, ...] = ()  # fastest first; empty where the run tried fewer than two
     num_resamples: int  # of the medians

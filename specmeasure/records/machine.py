@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+SPARE_CORES = 0.5  # other work may exceed what is left by so much: half a core, on average
+MOST_STALLED = 0.1  # of the time, before waits for a core are more than odd jobs of the system
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
@@ -10,11 +13,19 @@ class Environment:
     versions: dict[str, str]  # package → version
     platform: str
     cpu: str
-    num_cores: int
+    num_cores: int  # that the process may run on
     memory_bytes: int
     accelerators: tuple[str, ...] = ()
     num_threads: int
     load_average: float | None  # one minute, before the run; None where the system has none
+    other_cores: float | None = None  # kept busy by other work before the run; None: not observed
+    cpu_quota: float | None = None  # cores that a container is granted; None: no limit
+    num_physical_cores: int | None = None  # fewer where two share one; None: the system tells none
+    threads_capped_by: str | None = None  # "OMP_NUM_THREADS=1", as found; None: by no variable
+
+    def threads_on(self, device: str) -> int:
+        """CPU threads that decode with a target there: on an accelerator one, which launches."""
+        return self.num_threads if device == "cpu" else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +34,19 @@ class Crowding:
 
     other_cores: float | None = None  # kept busy by other processes, on average over the trial
     stalled_share: float | None = None  # of the trial, in which something waited for a core
+
+    def is_crowded(self, num_threads: int, num_cores: int) -> bool | None:
+        """Whether other work can have slowed the trial; None where nothing is known.
+
+        It can where it and our threads want more than the cores and half a one, or where something
+        waited for a core more than a tenth of the time.
+        """
+        signs = []
+        if self.other_cores is not None:
+            signs.append(self.other_cores + num_threads > num_cores + SPARE_CORES)
+        if self.stalled_share is not None:
+            signs.append(self.stalled_share > MOST_STALLED)
+        return any(signs) if signs else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

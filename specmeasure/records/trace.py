@@ -263,7 +263,7 @@ class TrialRecord:
     model_bytes: int | None = None
     cache_bytes: int | None = None
     peak_memory_bytes: int | None = None
-    capture_s: float | None = None  # spent on graphs before it, in no other time; None: none made
+    capture_s: float | None = None  # as observed; an arm's first trial includes the warm-up's
     crowding: Crowding | None = None  # None: not observed
     worker: int | None = None  # that measured it, by number; None: the run had no workers
     checks: Checks | None = None  # None: it failed, or its checks did
@@ -392,6 +392,11 @@ class Manifest:
     fleet: Fleet | None = None  # None: measured in one process
     workers: tuple[Worker, ...] = ()  # of a fleet, also those that came later or died
 
+    def environment_of(self, worker: int | None) -> Environment:
+        """Where the trials of a worker took place; None: of a run without workers."""
+        own = (one.environment for one in self.workers if one.number == worker)
+        return next(own, self.environment)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
@@ -401,3 +406,4 @@ class Trace:
     trials: tuple[TrialRecord, ...]
     sealed: bool  # False: the run was interrupted and can be resumed
     windows: tuple[WindowRecord, ...] = ()  # of a run on servers
+    num_void: int = 0  # trials measured again, since their worker died before their turn was whole

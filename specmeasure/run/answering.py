@@ -1,26 +1,46 @@
 """The answers that a replay is made of: the target's own, turn by turn, or recorded ones."""
 
 import time
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from specmeasure.engines.replay import Asked, ReplayEngine
+from specmeasure.decode.batch import Generated
+from specmeasure.engines.replay import Asked
 from specmeasure.errors import UnreadableCorpus
 from specmeasure.records.corpus import Dropped, Prompt
 from specmeasure.records.plan import Plan, TrialKey
 from specmeasure.records.replay import Answer, ReplayRequest
 from specmeasure.records.trace import FinishReason
+from specmeasure.run.replay_workers import Texts, Unanswered
 from specmeasure.run.trials import ids_hash, labels_of, trial_seed
 from specmeasure.run.watch import SILENT, Watchers
+from specmeasure.trace.replay_answers import without_ids
 from specmeasure.trace.replays import ReplayJournal
 
 FIRST_PLACES = 5
 
 
+class Target(Texts, Protocol):
+    """What answers: ``ReplayEngine``, or ``PooledTarget``."""
+
+    @property
+    def context_limit(self) -> int | None:
+        """Tokens that the target and all drafts hold."""
+
+    def answer(
+        self, asked: Sequence[Asked], *, batch_size: int
+    ) -> Iterator[tuple[int, Generated | Unanswered]]:
+        """Answers with the places of what was asked, as they finish."""
+
+
 @dataclass(slots=True)
 class Answerer:
     """Answers what the journal does not hold yet; says what it left out and why.
+
+    Token ids of answers are in the journal alone; those of contexts that wait are in memory.
 
     Args:
         generation_s: what answering took; None where answers were recorded, or kept from an
@@ -28,19 +48,19 @@ class Answerer:
     """
 
     request: ReplayRequest
-    engine: ReplayEngine
+    engine: Target
     journal: ReplayJournal
     watchers: Watchers = SILENT
     generation_s: float | None = 0.0
     _left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def answers(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """All turns' answers with their ids, prompt by prompt.
+        """All turns' answers without their ids, prompt by prompt.
 
         Raises:
             UnreadableCorpus: there is none.
         """
-        kept = {answer.key: answer for answer in self.journal.answers()}
+        kept = {answer.key: without_ids(answer) for answer in self.journal.answers()}
         if kept or self.request.use_references:
             self.generation_s = None
         for _ in kept:
@@ -49,7 +69,7 @@ class Answerer:
             started = time.perf_counter()
             for answer in self._answered(list(self._waiting(prompts, turn, kept))):
                 self.journal.add_answer(answer)
-                kept[answer.key] = answer
+                kept[answer.key] = without_ids(answer)
                 self.watchers.trial()
             if self.generation_s is not None:
                 self.generation_s += time.perf_counter() - started
@@ -82,9 +102,7 @@ class Answerer:
             try:
                 yield self._wait(prompt, key, kept)
             except UnreadableCorpus as error:
-                reason = str(error).removeprefix(f"{prompt.source}: ")
-                self._left_out[reason].append(f"{prompt.source}, turn {turn + 1}")
-                self.watchers.trial()
+                self._leave_out(prompt, turn, str(error).removeprefix(f"{prompt.source}: "))
 
     def _wait(self, prompt: Prompt, key: TrialKey, kept: dict[TrialKey, Answer]) -> "_Waiting":
         """One turn with its context.
@@ -92,13 +110,14 @@ class Answerer:
         Raises:
             UnreadableCorpus: with the reason why it is left out.
         """
-        before = [kept.get(self._key(prompt, turn)) for turn in range(key.turn)]
-        replies = [self.engine.reply_text(one.token_ids or ()) for one in before if one is not None]
-        if len(replies) < key.turn:
+        before = [self._key(prompt, turn) for turn in range(key.turn)]
+        if any(one not in kept for one in before):
             raise UnreadableCorpus("it follows a turn that was left out")
+        said = [self.journal.answer(one).token_ids for one in before]
+        replies = [self.engine.reply_text(ids or ()) for ids in said]
         response = self._response(prompt, key.turn) if self.request.use_references else None
         settings = self._plan.settings_for(prompt.asked)
-        ids = self.engine.context_ids(prompt, replies)
+        ids = array("i", self.engine.context_ids(prompt, replies))
         num_new, limit = settings.max_new_tokens, self.engine.context_limit
         if not ids:
             raise UnreadableCorpus("no tokens")
@@ -109,10 +128,10 @@ class Answerer:
         asked = Asked(context_ids=ids, settings=settings, seed=trial_seed(settings.seed, key))
         return _Waiting(prompt=prompt, key=key, asked=asked, response=response)
 
-    def _response(self, prompt: Prompt, turn: int) -> list[int]:
+    def _response(self, prompt: Prompt, turn: int) -> "array[int]":
         if turn >= len(prompt.references):
             raise UnreadableCorpus("no recorded response")
-        ids = self.engine.response_ids(prompt.references[turn])
+        ids = array("i", self.engine.response_ids(prompt.references[turn]))
         if not ids:
             raise UnreadableCorpus("the recorded response is empty")
         return ids
@@ -122,8 +141,15 @@ class Answerer:
             yield from (one.recorded() for one in waiting)
             return
         asked = [one.asked for one in waiting]
-        for place, generated in self.engine.answer(asked, batch_size=self.request.batch_size):
-            yield waiting[place].answer(generated.token_ids, generated.finish_reason)
+        for place, said in self.engine.answer(asked, batch_size=self.request.batch_size):
+            if isinstance(said, Unanswered):
+                self._leave_out(waiting[place].prompt, waiting[place].key.turn, said.reason)
+            else:
+                yield waiting[place].answer(said.token_ids, said.finish_reason)
+
+    def _leave_out(self, prompt: Prompt, turn: int, reason: str) -> None:
+        self._left_out[reason].append(f"{prompt.source}, turn {turn + 1}")
+        self.watchers.trial()
 
     def _key(self, prompt: Prompt, turn: int) -> TrialKey:
         return TrialKey(
@@ -138,7 +164,7 @@ class _Waiting:
     prompt: Prompt
     key: TrialKey
     asked: Asked
-    response: list[int] | None  # recorded
+    response: "array[int] | None"  # recorded
 
     def recorded(self) -> Answer:
         """The recorded response as an answer, cut where the budget would have ended it."""

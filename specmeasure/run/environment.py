@@ -8,39 +8,37 @@ from pathlib import Path
 import psutil
 import pynvml
 
-from specmeasure.records.machine import Environment
+from specmeasure.records.machine import Crowding, Environment
+from specmeasure.run.cores import cpu_quota, physical_cores, thread_cap
+from specmeasure.run.cpu_times import own_cores
 
 PACKAGES = ("specmeasure", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def environment(
+    num_threads: int, load_before: float | None, seen: Crowding | None = None
+) -> Environment:
+    """The machine, with what was going on there before any of our own work.
 
-
-def free_cores() -> int:
-    """Usable cores less those that other work occupies now, at least 1.
-
-    OpenMP threads spin while they wait for each other: with one thread too many on a busy machine
-    a step can take a hundred times as long, so no default asks for a core that is taken.
+    Args:
+        num_threads: that decode on the CPU.
+        load_before: see ``load_average``.
+        seen: of other work, while models were loaded; None: nobody looked.
     """
-    busy = psutil.cpu_percent(interval=0.3, percpu=True)
-    ours = psutil.Process().cpu_affinity() if psutil.LINUX else range(len(busy))
-    occupied = sum(busy[core] for core in ours if core < len(busy)) / 100
-    return max(1, usable_cores() - round(occupied))
-
-
-def environment(num_threads: int, load_before: float | None) -> Environment:
-    """The machine, with the load it had before any of our own work."""
+    cap = thread_cap()
     return Environment(
         versions=_versions(),
         platform=f"{platform.platform()}, Python {platform.python_version()}",
         cpu=_cpu_name(),
-        num_cores=usable_cores(),
+        num_cores=len(own_cores()),
         memory_bytes=psutil.virtual_memory().total,
         accelerators=_accelerators(),
         num_threads=num_threads,
         load_average=load_before,
+        other_cores=None if seen is None else seen.other_cores,
+        cpu_quota=cpu_quota(),
+        num_physical_cores=physical_cores(),
+        threads_capped_by=None if cap is None else f"{cap[0]}={cap[1]}",
     )
 
 
@@ -52,18 +50,42 @@ def load_average() -> float | None:
         return None
 
 
+def busy_notes(environment: Environment) -> list[str]:
+    """What to tell a user before the run of a machine that is too full for it."""
+    return [note for note in (load_warning(environment), quota_warning(environment)) if note]
+
+
 def load_warning(environment: Environment) -> str | None:
     """What to tell a user whose machine is busy before the run, if it is.
 
-    The run itself will occupy its threads; other work counts against it when both exceed the cores.
+    The run itself will occupy its threads; other work counts against it when both exceed the cores
+    by half a one. What was seen on our own cores counts; where nobody looked, the load average,
+    which is of the whole machine and remembers work that has ended.
     """
-    load = environment.load_average
-    if load is None or load + environment.num_threads <= environment.num_cores + 0.5:
+    seen, load = environment.other_cores, environment.load_average
+    others = load if seen is None else seen
+    if not Crowding(other_cores=others).is_crowded(environment.num_threads, environment.num_cores):
+        return None
+    said = f"load {load:.1f}" if seen is None else f"other work kept {seen:.1f} cores busy"
+    number = environment.num_threads
+    threads, lower = (
+        (f"{number} threads", ", or lower --threads") if number > 1 else ("1 thread", "")
+    )
+    return (
+        f"The machine is busy: {said} before the run, {threads} wanted, {environment.num_cores} "
+        f"cores. Times will be noisy; see the A/A interval. Stop other work{lower}."
+    )
+
+
+def quota_warning(environment: Environment) -> str | None:
+    """What to tell a user whose container grants fewer cores than there are threads, if it does."""
+    quota = environment.cpu_quota
+    if quota is None or environment.num_threads <= quota:
         return None
     return (
-        f"The machine is busy: load {load:.1f} before the run, {environment.num_threads} threads "
-        f"wanted, {environment.num_cores} cores. Times will be noisy; see the A/A interval. Stop "
-        "other work, or lower --threads."
+        f"The container is granted {quota:g} cores, and {environment.num_threads} threads are "
+        "wanted: it is held back in turns, and times will be noisy. Lower --threads, or raise the "
+        "quota."
     )
 
 

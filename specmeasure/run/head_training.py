@@ -139,7 +139,7 @@ class HeadsTraining:
             journal,
             self.watchers,
         )
-        answers = answerer.answers(prompts)
+        answers = [journal.answer(one.key) for one in answerer.answers(prompts)]
         split = split_answers(answers, asked.settings.held_out_share)
         trained = replace(
             trained,

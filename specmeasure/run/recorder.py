@@ -4,7 +4,7 @@ The recorder keeps ids of one turn at a time. After an interruption it decodes a
 what it needs of a half-finished turn, and checks that the answer is the one recorded.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -21,9 +21,10 @@ from specmeasure.records.trace import (
     TokenProbs,
     TrialRecord,
 )
+from specmeasure.run.crowding import Meter, Unmetered
 from specmeasure.run.failures import Failure, unless_it_fails
 from specmeasure.run.grading import is_correct
-from specmeasure.run.schedule import group_order
+from specmeasure.run.schedule import group_order, middling_and_longest
 from specmeasure.run.trials import (
     audit_seed,
     first_difference,
@@ -34,6 +35,7 @@ from specmeasure.run.trials import (
 )
 
 T = TypeVar("T")
+Made = TrialRecord | dict[TrialKey, Checks]  # a finished trial, or the checks of a turn's trials
 
 
 class Journal(Protocol):
@@ -46,53 +48,93 @@ class Journal(Protocol):
         """Keep the checks of one turn's trials."""
 
 
+class Unkept:
+    """Keeps nothing."""
+
+    def add_trial(self, trial: TrialRecord) -> None:
+        """Forget it."""
+
+    def add_checks(self, checks: Mapping[TrialKey, Checks]) -> None:
+        """Forget them."""
+
+
 @dataclass(slots=True)
 class Recorder:
     """Runs every planned trial that is not in the trace yet.
 
     Args:
+        journal: where ``record`` writes; ``measure`` leaves that to who asks for it.
         recorded: trials of earlier sessions, without blocks.
         on_trial: told after each trial, for a progress bar.
         run_code: whether answers may be run to grade them, as a plan may ask.
+        meter: looks before and after each trial for other work.
     """
 
     plan: Plan
     engine: Engine
-    journal: Journal
+    journal: Journal = field(default_factory=Unkept)
     recorded: Mapping[TrialKey, TrialRecord] = field(default_factory=dict)
     on_trial: Callable[[TrialKey], None] = lambda _: None
     run_code: bool = False
+    meter: Meter = field(default_factory=Unmetered)
+    _captured_s: dict[str, float] = field(default_factory=dict)  # by arm, before its first trial
 
     def warm_up(self, prompts: Sequence[Prompt]) -> None:
         """Decode a middling and the longest prompt with every arm; nothing is kept."""
-        contexts = [(self.engine.context_ids(prompt, []), prompt.asked) for prompt in prompts]
-        contexts.sort(key=lambda context: len(context[0]))
-        for ids, asked in (contexts[len(contexts) // 2], contexts[-1]):
-            settings = self.plan.settings_for(asked)
+        lengths = [len(self.engine.context_ids(prompt, [])) for prompt in prompts]
+        self.decode_unrecorded(middling_and_longest(prompts, lengths))
+
+    def decode_unrecorded(self, prompts: Sequence[Prompt]) -> None:
+        """Decode the first turns of these prompts with every arm."""
+        for prompt in prompts:
+            ids = self.engine.context_ids(prompt, [])
+            settings = self.plan.settings_for(prompt.asked)
             for arm in self.plan.arms:
-                unless_it_fails(partial(self.engine.observe, ids, arm, settings))
+                seen = unless_it_fails(partial(self.engine.observe, ids, arm, settings))
+                if isinstance(seen, Observation) and seen.capture_s is not None:
+                    self._captured_s[arm.name] = self._captured_s.get(arm.name, 0) + seen.capture_s
+
+    def capture_s(self, arm: str, seen: Observation) -> float | None:
+        """Seconds spent on graphs since the arm's last trial, the warm-up before its first one."""
+        warm_up_s = self._captured_s.pop(arm, None)
+        if warm_up_s is None:
+            return seen.capture_s
+        return warm_up_s + (seen.capture_s or 0.0)
 
     def record(self, prompts: Iterable[Prompt]) -> None:
         """Run the plan over these prompts, in order; one is asked for when the last is finished."""
         for index, prompt in enumerate(prompts):
-            replies: list[str | None] = []
-            for turn in range(len(prompt.turns)):
-                if any(self._is_open(prompt, later) for later in range(turn, len(prompt.turns))):
-                    replies.append(self._record_turn(_Turn(self, prompt, turn, replies), index))
+            for made in self.measure(prompt, index):
+                if isinstance(made, TrialRecord):
+                    self.journal.add_trial(made)
                 else:
-                    for key in self._keys(prompt, turn):
-                        self.on_trial(key)
+                    self.journal.add_checks(made)
 
-    def _record_turn(self, group: "_Turn", index: int) -> str | None:
+    def measure(self, prompt: Prompt, index: int) -> Iterator[Made]:
+        """Trials of one prompt that are not in the trace yet, and each turn's checks after them.
+
+        Args:
+            prompt: all its turns.
+            index: its place in the run, which decides in which order arms take turns.
+        """
+        replies: list[str | None] = []
+        for turn in range(len(prompt.turns)):
+            if any(self._is_open(prompt, later) for later in range(turn, len(prompt.turns))):
+                replies.append((yield from self._turn(_Turn(self, prompt, turn, replies), index)))
+            else:
+                for key in self._keys(prompt, turn):
+                    self.on_trial(key)
+
+    def _turn(self, group: "_Turn", index: int) -> Generator[Made, None, str | None]:
         """All arms on one turn; returns the baseline's reply for the turns after it."""
         for repeat, arm in group_order(self.plan, index, group.turn):
             key = group.key(repeat, arm.name)
             if key not in self.recorded:
-                self.journal.add_trial(group.trial(key, arm))
+                yield group.trial(key, arm)
             self.on_trial(key)
         checks = group.checks()
         if checks:
-            self.journal.add_checks(checks)
+            yield checks
         return group.reply() if group.turn + 1 < len(group.prompt.turns) else None
 
     def _is_open(self, prompt: Prompt, turn: int) -> bool:
@@ -130,10 +172,13 @@ class _Turn:
 
     def trial(self, key: TrialKey, arm: Arm) -> TrialRecord:
         """Decode once; a failure of this prompt is a row with its error."""
+        meter = self._recorder.meter
+        meter.begin()
         seen = self._unless_it_fails(partial(self._observe, key, arm))
+        crowding = meter.end()
         if isinstance(seen, Observation):
             self._answers[key] = seen
-            return self._record(key, seen)
+            return replace(self._record(key, seen), crowding=crowding)
         self._failed.add(key)
         return TrialRecord(
             key=key,
@@ -290,5 +335,6 @@ class _Turn:
             model_bytes=seen.model_bytes,
             cache_bytes=seen.cache_bytes,
             peak_memory_bytes=seen.peak_memory_bytes,
+            capture_s=self._recorder.capture_s(key.arm, seen),
             blocks=blocks,
         )

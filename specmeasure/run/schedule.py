@@ -1,5 +1,8 @@
 """In which order: all arms back to back on every prompt, rotated."""
 
+from collections.abc import Sequence
+
+from specmeasure.records.corpus import Prompt
 from specmeasure.records.plan import Arm, Plan
 
 
@@ -18,3 +21,14 @@ def group_order(plan: Plan, prompt_index: int, turn: int) -> list[tuple[int, Arm
         shift = (prompt_index + turn + repeat) % len(plan.arms)
         order += [(repeat, arm) for arm in (*plan.arms[shift:], *plan.arms[:shift])]
     return order
+
+
+def middling_and_longest(prompts: Sequence[Prompt], lengths: Sequence[int]) -> list[Prompt]:
+    """What to warm up on.
+
+    Args:
+        prompts: at least one.
+        lengths: of their contexts.
+    """
+    order = sorted(range(len(prompts)), key=lambda place: lengths[place])
+    return [prompts[order[len(order) // 2]], prompts[order[-1]]]

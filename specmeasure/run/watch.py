@@ -7,6 +7,7 @@ from specmeasure.estimate.running import RunningSums
 from specmeasure.records.plan import TrialKey
 from specmeasure.records.running import RunningArm
 from specmeasure.records.trace import Checks, TrialRecord, WindowRecord
+from specmeasure.run.crowding import CrowdingWatch
 from specmeasure.trace.store import Journal
 
 
@@ -34,15 +35,18 @@ SILENT = Watchers()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedJournal:
-    """A journal whose trials are summed up as they are kept."""
+    """A journal whose trials are summed up as they are kept, and looked at for other work."""
 
     journal: Journal
     sums: RunningSums
     watchers: Watchers
+    crowding: CrowdingWatch | None = None
 
     def add_trial(self, trial: TrialRecord) -> None:
         """Keep one finished trial and tell the numbers so far."""
         self.journal.add_trial(trial)
+        if self.crowding is not None:
+            self.crowding.see(trial)
         self.sums.add(trial)
         self.watchers.running(self.sums.arms)
 

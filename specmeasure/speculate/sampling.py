@@ -52,4 +52,4 @@ def draw(weights: Tensor, *, generator: torch.Generator) -> Tensor:
 def greedy_tokens(logits: Tensor) -> Tensor:
     """The argmax of each row of [N, V], or ``NOT_A_TOKEN`` where a row holds NaN: [N] int64."""
     top = logits.max(-1)
-    return top.indices.masked_fill(top.values.isnan(), NOT_A_TOKEN)
+    return top.indices.masked_fill_(top.values.isnan(), NOT_A_TOKEN)

@@ -6,7 +6,6 @@ end-of-sequence tokens or budgets: the loop cuts what a user does not receive.
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from specmeasure.records.plan import Sampling
 from specmeasure.speculate.proposal import Proposal
@@ -24,7 +23,8 @@ def verify_greedy(
     Raises:
         BrokenLogits: the target's or the draft's logits held NaN.
     """
-    host = torch.cat([draft_tokens, target_tokens]).tolist()  # the block's one sync
+    both = torch.cat([draft_tokens, target_tokens]) if len(draft_tokens) else target_tokens
+    host = both.tolist()  # the block's one sync
     drafts, targets = host[: len(draft_tokens)], host[len(draft_tokens) :]
     num_accepted = 0
     while num_accepted < len(drafts) and drafts[num_accepted] == targets[num_accepted]:
@@ -51,26 +51,38 @@ def verify_rejection(
     Raises:
         BrokenLogits: the target's probabilities held NaN.
     """
-    num_drafts, vocab_size = len(draft_tokens), target_probs.shape[-1]
-    if draft_probs is None:
-        draft_probs = functional.one_hot(draft_tokens.clamp_min(0), vocab_size).to(
-            target_probs.dtype
-        )
-    drafted = draft_tokens.clamp_min(0)[:, None]
-    coin = torch.rand(num_drafts, 1, generator=generator, device=target_probs.device)
-    keep = coin * draft_probs.gather(1, drafted) < target_probs[:-1].gather(1, drafted)
-    num_accepted = keep.long().cumprod(0).sum(0)  # [1], still on the device
-
-    draft_probs = functional.pad(draft_probs, (0, 0, 0, 1))  # the bonus row subtracts nothing
-    wanted = target_probs.index_select(0, num_accepted)
-    residual = (wanted - draft_probs.index_select(0, num_accepted)).clamp_min(0)
-    residual = torch.where(residual.sum(-1, keepdim=True) > 0, residual, wanted)
-    next_token = draw(residual, generator=generator).masked_fill(
-        wanted.sum(-1).isnan(), NOT_A_TOKEN
-    )
+    device, num_drafts = target_probs.device, len(draft_tokens)
+    num_accepted = torch.zeros(1, dtype=torch.int64, device=device)
+    wanted = left = target_probs
+    if num_drafts:
+        drafted = draft_tokens.clamp_min(0)[:, None]
+        law = 1 if draft_probs is None else draft_probs.gather(1, drafted)
+        coin = torch.rand(num_drafts, 1, generator=generator, device=device)
+        keep = coin * law < target_probs[:-1].gather(1, drafted)
+        num_accepted = keep.long().cumprod(0).sum(0)  # [1], still on the device
+        wanted = target_probs.index_select(0, num_accepted)
+        left = _left_over(wanted, draft_probs, drafted, num_accepted)
+    next_token = draw(left, generator=generator).masked_fill_(wanted.sum(-1).isnan(), NOT_A_TOKEN)
     host = torch.cat([num_accepted, next_token, draft_tokens]).tolist()  # the block's one sync
     refuse_broken(host[1:2], host[2:])
     return Verdict(num_accepted=host[0], next_token=host[1], draft_tokens=tuple(host[2:]))
+
+
+def _left_over(
+    wanted: Tensor,  # [1, V] the target's law after the last kept draft
+    draft_probs: Tensor | None,  # [K, V]
+    drafted: Tensor,  # [K, 1]
+    num_accepted: Tensor,  # [1]
+) -> Tensor:
+    """What the draft that was rejected leaves of the target's law [1, V]; all, if none was."""
+    num_drafts = len(drafted)
+    rejected = num_accepted.clamp_max(num_drafts - 1)  # any, where none was
+    if draft_probs is None:
+        residual = wanted.scatter(1, drafted.index_select(0, rejected), 0.0)
+    else:
+        residual = (wanted - draft_probs.index_select(0, rejected)).clamp_min_(0)
+    counts = (residual.sum(-1) > 0) & (num_accepted < num_drafts)
+    return torch.where(counts[:, None], residual, wanted)
 
 
 def verify_strictly(

@@ -1,7 +1,12 @@
-"""Positions and scores as parquet tables: one row for each token of each answer."""
+"""Positions and scores as parquet tables: one row for each token of each answer.
+
+Rows stand in groups of about ``ROWS_PER_GROUP``, each of one candidate and of whole answers, so
+that writing and reading hold one group beside what is read.
+"""
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ from specmeasure.records.replay import (
     TargetScores,
 )
 
+ROWS_PER_GROUP = 1 << 20
 _TYPES = {"f": pa.float32(), "b": pa.int8(), "h": pa.int16(), "i": pa.int32()}
 _CODES: dict[type, dict[str, str]] = {  # of the arrays of each record
     TargetScores: {"token_class": "b", "entropy": "f", "token_prob": "f", "token_rank": "i"},
@@ -91,27 +97,47 @@ def score_table(candidate: str, scores: Mapping[int, CandidateScores]) -> pa.Tab
 
 def read_positions(path: Path) -> dict[int, TargetScores]:
     """The target's scores, by answer."""
-    return {
-        answer: TargetScores(**arrays)
-        for answer, arrays in _arrays_by_answer(pq.read_table(path), _CODES[TargetScores]).items()
-    }
+    found: dict[int, TargetScores] = {}
+    for table in _groups(path):
+        for answer, arrays in _arrays_by_answer(table, _CODES[TargetScores]).items():
+            _add(found, answer, TargetScores(**arrays))
+    return found
 
 
 def read_scores(path: Path) -> dict[str, dict[int, CandidateScores]]:
     """Every candidate's scores, by name and answer."""
-    table = pq.read_table(path)
     found: dict[str, dict[int, CandidateScores]] = {}
-    for name in pc.unique(table["candidate"]).to_pylist():
-        own = table.filter(pc.equal(table["candidate"], name))
-        if not own[_HEAD_COLUMNS["rank"]].null_count:
-            found[str(name)] = _heads_by_answer(own)
-            continue
-        kind = LookupScores if own["accept_chance"].null_count else DraftScores
-        found[str(name)] = {
-            answer: kind(**arrays)
-            for answer, arrays in _arrays_by_answer(own, _CODES[kind]).items()
-        }
+    for table in _groups(path):
+        for name in pc.unique(table["candidate"]).to_pylist():
+            own = found.setdefault(str(name), {})
+            for answer, scores in _candidate(table, name):
+                _add(own, answer, scores)
     return found
+
+
+def _candidate(table: pa.Table, name: str) -> Iterator[tuple[int, CandidateScores]]:
+    """One candidate's scores in a table, with their answers."""
+    own = table.filter(pc.equal(table["candidate"], name))
+    if not own[_HEAD_COLUMNS["rank"]].null_count:
+        yield from _heads_by_answer(own).items()
+        return
+    kind = LookupScores if own["accept_chance"].null_count else DraftScores
+    for answer, arrays in _arrays_by_answer(own, _CODES[kind]).items():
+        yield answer, kind(**arrays)
+
+
+def _groups(path: Path) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group)
+
+
+def _add(found: dict[int, Any], answer: int, scores: Any) -> None:
+    """Keep what was read of an answer; a file written in other groups has it in pieces."""
+    if (begun := found.get(answer)) is not None:
+        whole = {name: getattr(begun, name) + getattr(scores, name) for name in _CODES[type(begun)]}
+        scores = replace(begun, **whole)
+    found[answer] = scores
 
 
 def _columns(scores: Mapping[int, Any]) -> dict[str, pa.Array]:
@@ -183,7 +209,21 @@ def _plain(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     return np.asarray(known[whole.indices.to_numpy()])
 
 
-def merge(parts: Sequence[Path], schema: pa.Schema) -> pa.Table:
-    """Parts one after the other, rows ordered by candidate and answer, positions as they stand."""
-    table = pa.concat_tables([pq.read_table(path).cast(schema) for path in parts])
-    return table.unify_dictionaries()
+def merge(parts: Iterable[Iterable[Path]], path: Path, schema: pa.Schema) -> None:
+    """Write parts one after the other into one table; no row group holds rows of two sequences."""
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for own in parts:
+            for table in _gathered(own, schema):
+                writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+
+def _gathered(parts: Iterable[Path], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Tables of ``ROWS_PER_GROUP`` rows or a part more, the last one smaller."""
+    held: list[pa.Table] = []
+    for path in parts:
+        held.append(pq.read_table(path).cast(schema))
+        if sum(table.num_rows for table in held) >= ROWS_PER_GROUP:
+            yield pa.concat_tables(held).unify_dictionaries().combine_chunks()
+            held = []
+    if held:
+        yield pa.concat_tables(held).unify_dictionaries().combine_chunks()

@@ -9,15 +9,18 @@
     sealed.json         digests; its presence seals the replay
 
 A crash loses at most the answer or the batch in flight. Token ids are in ``parts`` alone, which
-only its owner can read and which sealing removes, unless text is kept.
+only its owner can read and which sealing removes, unless text is kept. Sealing holds one row group
+in memory, however long the replay was.
 """
 
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -25,6 +28,8 @@ import pyarrow.parquet as pq
 
 from specmeasure.errors import UnreadableTrace, UsageError
 from specmeasure.records.costs import CostTable
+from specmeasure.records.machine import Worker
+from specmeasure.records.plan import TrialKey
 from specmeasure.records.replay import (
     Answer,
     CandidateFacts,
@@ -35,6 +40,7 @@ from specmeasure.records.replay import (
     TargetScores,
 )
 from specmeasure.trace import replay_tables
+from specmeasure.trace.replay_answers import AnswerFile, read_answers, write_answers
 from specmeasure.trace.store import digest_of, plain, write_whole
 
 REPLAY_SCHEMA_VERSION = 2
@@ -59,36 +65,30 @@ class ReplayJournal:
         self._folder = folder
         self._parts = folder / PARTS
         self._parts.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file: IO[bytes] = (self._parts / ANSWER_PARTS).open("ab")
+        self._answers = AnswerFile(self._parts / ANSWER_PARTS)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._answers, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._file.close()
+            self._answers.close()
             raise UsageError(f"{folder}: another process is recording into this replay.") from None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._answers.close()
 
     def add_answer(self, answer: Answer) -> None:
         """Keep one answer with its ids; it is on disk when this returns."""
-        self._file.write(msgspec.json.encode(answer) + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._answers.add(answer)
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> Iterator[Answer]:
         """All that were kept, in the order in which they were finished; a torn line is cut."""
-        path = self._parts / ANSWER_PARTS
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            self._file.truncate(whole)
-        try:
-            return [msgspec.json.decode(line, type=Answer) for line in content[:whole].splitlines()]
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise UnreadableTrace(f"{path}: damaged: {error}") from error
+        return self._answers.read()
+
+    def answer(self, key: TrialKey) -> Answer:
+        """One that ``answers`` told of, or that was added since, with its ids."""
+        return self._answers.answer(key)
 
     def has_positions(self, batch: int) -> bool:
         """Whether the target was scored along a batch."""
@@ -119,23 +119,24 @@ class ReplayJournal:
 
     def seal(
         self,
-        answers: Sequence[Answer],
+        answers: Iterable[Answer],
         recording: RecordingFacts,
         candidates: tuple[CandidateFacts, ...],
         costs: CostTable,
     ) -> None:
         """Turn the parts into tables; answers come in the order that scores refer to."""
-        rows = [msgspec.to_builtins(answer) for answer in answers]
-        for row in rows:
-            row["labels"] = list(row["labels"].items())
-            row.update(row.pop("key"))
-        _write_table(self._folder / ANSWERS, pa.Table.from_pylist(rows, schema=_ANSWER_SCHEMA))
+        _write_file(self._folder / ANSWERS, lambda path: write_answers(path, answers))
         for name, pattern, schema in (
             (POSITIONS, "positions-*.parquet", replay_tables.POSITION_SCHEMA),
             (SCORES, "scores-*.parquet", replay_tables.SCORE_SCHEMA),
         ):
-            parts = sorted(self._parts.glob(pattern))
-            _write_table(self._folder / name, replay_tables.merge(parts, schema))
+            parts = groupby(sorted(self._parts.glob(pattern)), key=_sequence)
+            _write_file(
+                self._folder / name,
+                lambda path, parts=parts, schema=schema: replay_tables.merge(  # type: ignore[misc]
+                    (own for _, own in parts), path, schema
+                ),
+            )
         facts = _Recording(recording=recording, candidates=candidates, costs=costs)
         write_whole(self._folder / RECORDING, plain(facts))
         sealed = (MANIFEST, ANSWERS, POSITIONS, SCORES, RECORDING)
@@ -150,30 +151,9 @@ class ReplayJournal:
         return self._parts / f"scores-{candidate:03d}-{batch:06d}.parquet"
 
 
-_ANSWER_SCHEMA = pa.schema(
-    [
-        pa.field("prompt_id", pa.string(), nullable=False),
-        pa.field("turn", pa.int32(), nullable=False),
-        pa.field("repeat", pa.int32(), nullable=False),
-        pa.field("arm", pa.string(), nullable=False),
-        pa.field("labels", pa.map_(pa.string(), pa.string()), nullable=False),
-        pa.field("prompt_hash", pa.string(), nullable=False),
-        pa.field(
-            "sampling",
-            pa.struct(
-                [("temperature", pa.float64()), ("top_k", pa.int32()), ("top_p", pa.float64())]
-            ),
-            nullable=False,
-        ),
-        ("max_new_tokens", pa.int32()),
-        pa.field("num_prompt_tokens", pa.int32(), nullable=False),
-        pa.field("num_tokens", pa.int32(), nullable=False),
-        pa.field("finish_reason", pa.string(), nullable=False),
-        pa.field("ids_hash", pa.string(), nullable=False),
-        ("token_ids", pa.list_(pa.int32())),
-        ("prompt_ids", pa.list_(pa.int32())),
-    ]
-)
+def _sequence(part: Path) -> str:
+    """What the batches of a part's name are of: a candidate, or the target."""
+    return part.name.rpartition("-")[0]
 
 
 def is_replay(folder: Path) -> bool:
@@ -205,6 +185,15 @@ def create_replay(folder: Path, manifest: ReplayManifest, *, replace: bool = Fal
             (folder / name).unlink(missing_ok=True)
         drop_parts(folder)
         write_whole(folder / MANIFEST, plain(manifest))
+
+
+def add_workers(folder: Path, workers: Sequence[Worker]) -> None:
+    """Write workers that came later into the manifest; those that it has stay as they are."""
+    manifest = read_replay_manifest(folder)
+    known = {one.number for one in manifest.workers}
+    new = tuple(one for one in workers if one.number not in known)
+    if new:
+        write_whole(folder / MANIFEST, plain(replace(manifest, workers=(*manifest.workers, *new))))
 
 
 def refuse_existing(folder: Path) -> None:
@@ -255,7 +244,7 @@ def read_replay(folder: Path) -> ReplayTrace:
     for name, digest in msgspec.json.decode((folder / SEAL).read_bytes())["sha256"].items():
         if not (folder / name).is_file() or digest_of(folder / name) != digest:
             raise UnreadableTrace(f"{folder / name}: missing, or changed since it was sealed.")
-    answers = tuple(_answers(pq.read_table(folder / ANSWERS)))
+    answers = tuple(read_answers(folder / ANSWERS))
     facts = msgspec.json.decode((folder / RECORDING).read_bytes(), type=_Recording)
     positions = replay_tables.read_positions(folder / POSITIONS)
     scores = replay_tables.read_scores(folder / SCORES)
@@ -271,14 +260,16 @@ def read_replay(folder: Path) -> ReplayTrace:
     )
 
 
-def _answers(table: pa.Table) -> Iterator[Answer]:
-    for row in table.to_pylist():
-        key = {name: row.pop(name) for name in ("prompt_id", "turn", "repeat", "arm")}
-        labels = dict(row.pop("labels"))
-        yield msgspec.convert({"key": key, "labels": labels, **row}, Answer)
-
-
 def _write_table(path: Path, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     write_whole(path, sink.getvalue().to_pybytes())
+
+
+def _write_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let a file be written beside its place, then put it there; the seal's own sync follows."""
+    partial = path.with_suffix(path.suffix + ".partial")
+    write(partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -3,6 +3,7 @@
     manifest.json      plan, corpus facts, environment, models
     journal.jsonl      one line per trial or audit, on disk before the next trial starts; of a run
                        on servers one per window, with its trials and their audits
+    journal-N.jsonl    of a run over workers: the same, for each worker
     trials.parquet     after sealing: one row per trial
     blocks.parquet     after sealing: one row per block, joined by trial_index
     windows.parquet    after sealing a run on servers: one row per window
@@ -11,50 +12,57 @@
 A crash loses at most the line being written. A sealed run is never modified.
 """
 
-import fcntl
-import hashlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any
 
 import msgspec
 
 from specmeasure.errors import UnreadableTrace, UsageError
-from specmeasure.records.plan import TrialKey
+from specmeasure.records.machine import Worker
 from specmeasure.records.serving import ServerFacts
-from specmeasure.records.trace import (
-    Checks,
-    Manifest,
-    Trace,
-    TrialRecord,
-    WindowKey,
-    WindowRecord,
-)
+from specmeasure.records.trace import Manifest, Trace
 from specmeasure.trace import tables
+from specmeasure.trace.block_tables import BLOCK_ENCODINGS, BlockWriter, read_blocks
+from specmeasure.trace.files import digest_of, write_whole
+from specmeasure.trace.held_blocks import HeldBlocks
+from specmeasure.trace.journal import (
+    JOURNAL,
+    Journal,
+    WorkerJournals,
+    drop_journals,
+    worker_journals,
+)
+from specmeasure.trace.parquet import TableWriter
+from specmeasure.trace.recorded import read_journals
+from specmeasure.trace.trial_tables import read_trials, write_trials
 
+__all__ = [
+    "JOURNAL",
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "SEAL",
+    "Journal",
+    "WorkerJournals",
+    "add_servers",
+    "add_workers",
+    "create_run",
+    "digest_of",
+    "is_sealed",
+    "plain",
+    "read_manifest",
+    "read_trace",
+    "refuse_busy",
+    "refuse_existing",
+    "seal_run",
+    "write_whole",
+]
 SCHEMA_VERSION = 7
-MANIFEST, JOURNAL, SEAL = "manifest.json", "journal.jsonl", "sealed.json"
-
-
-class _Window(msgspec.Struct, forbid_unknown_fields=True):
-    """A window, and the trials that ran in it with their checks."""
-
-    record: WindowRecord
-    trials: tuple[TrialRecord, ...]
-
-
-class _Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """One journal line: a trial, a window, or checks of trials in lines above."""
-
-    trial: TrialRecord | None = None
-    checks: tuple[tuple[TrialKey, Checks], ...] | None = None
-    window: _Window | None = None
-
-    def __post_init__(self) -> None:
-        if [self.trial, self.checks, self.window].count(None) != 2:
-            raise ValueError("a line holds a trial, a window or checks")
+MANIFEST, SEAL = "manifest.json", "sealed.json"
 
 
 class _Seal(msgspec.Struct, omit_defaults=True):
@@ -64,89 +72,7 @@ class _Seal(msgspec.Struct, omit_defaults=True):
     num_blocks: int
     sha256: dict[str, str]
     num_windows: int = 0
-
-
-@dataclass(slots=True)
-class _Recorded:
-    """What a journal holds, line by line."""
-
-    trials: dict[TrialKey, TrialRecord] = field(default_factory=dict)
-    windows: dict[WindowKey, WindowRecord] = field(default_factory=dict)
-
-    def add(self, line: _Line) -> None:
-        """Take in one line; a ValueError says why it cannot follow the lines before it."""
-        if line.trial is not None:
-            self._add_trial(line.trial)
-        if line.window is not None:
-            self._add_window(line.window)
-        for key, found in line.checks or ():
-            if key not in self.trials:
-                raise ValueError(f"check of an unknown trial {key}.")
-            self.trials[key] = replace(self.trials[key], checks=found)
-
-    def _add_window(self, window: _Window) -> None:
-        key = window.record.key
-        if key in self.windows:
-            raise ValueError(f"window {key} stands twice.")
-        self.windows[key] = window.record
-        for trial in window.trials:
-            self._add_trial(trial)
-
-    def _add_trial(self, trial: TrialRecord) -> None:
-        if trial.key in self.trials:
-            raise ValueError(f"trial {trial.key} stands twice.")
-        self.trials[trial.key] = trial
-
-
-class Journal:
-    """Appends to a run's journal; holds the folder's lock until closed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / JOURNAL
-        self._file: IO[bytes] = self._path.open("ab")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise UsageError(f"{folder}: another process is recording into this run.") from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let the folder go."""
-        self._file.close()
-
-    def clear(self) -> None:
-        """Forget what an earlier run left."""
-        self._file.truncate(0)
-
-    def drop_torn_line(self) -> None:
-        """Cut what a crash left after the last whole line."""
-        content = self._path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            self._file.truncate(whole)
-
-    def add_trial(self, trial: TrialRecord) -> None:
-        """Keep one finished trial."""
-        self._append(_Line(trial=trial))
-
-    def add_checks(self, checks: Mapping[TrialKey, Checks]) -> None:
-        """Keep the checks of one turn's trials."""
-        self._append(_Line(checks=tuple(checks.items())))
-
-    def add_window(self, window: WindowRecord, trials: Sequence[TrialRecord]) -> None:
-        """Keep a finished window and its trials: all of it, or after a crash nothing."""
-        self._append(_Line(window=_Window(record=window, trials=tuple(trials))))
-
-    def _append(self, line: _Line) -> None:
-        self._file.write(msgspec.json.encode(line) + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    num_void: int = 0  # trials measured again, since their worker died before their turn was whole
 
 
 def refuse_existing(folder: Path) -> None:
@@ -186,12 +112,26 @@ def add_servers(folder: Path, servers: Sequence[ServerFacts]) -> None:
         _write_manifest(folder, replace(manifest, servers=(*manifest.servers, *servers)))
 
 
+def add_workers(folder: Path, workers: Sequence[Worker]) -> None:
+    """Write workers that were not there when the run began into its manifest.
+
+    One that is known by its number stays as it is.
+    """
+    manifest = read_manifest(folder)
+    known = {one.number for one in manifest.workers}
+    new = tuple(one for one in workers if one.number not in known)
+    if new:
+        _write_manifest(folder, replace(manifest, workers=(*manifest.workers, *new)))
+
+
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
 
 
 def _remove_run(folder: Path) -> None:
     """Delete what a run consists of but its locked journal; the manifest goes last."""
+    for _, path in worker_journals(folder):
+        path.unlink()
     for name in (SEAL, tables.TRIALS, tables.BLOCKS, tables.WINDOWS, MANIFEST):
         (folder / name).unlink(missing_ok=True)
 
@@ -224,47 +164,84 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_trace(folder: Path) -> Trace:
-    """A run, sealed or as far as it got."""
+    """A run, sealed or as far as it got. Its blocks are columns; kept text is read when asked for.
+
+    Raises:
+        UnreadableTrace: no run, one that changed since it was sealed, or a damaged one.
+    """
     manifest = read_manifest(folder)
-    if not is_sealed(folder):
-        recorded = _read_journal(folder / JOURNAL)
-        return Trace(
-            manifest=manifest,
-            trials=tuple(recorded.trials.values()),
-            sealed=False,
-            windows=tuple(recorded.windows.values()),
-        )
-    digests = _read_seal(folder / SEAL).sha256
-    for name, digest in digests.items():
-        if not (folder / name).is_file() or digest_of(folder / name) != digest:
-            raise UnreadableTrace(f"{folder / name}: missing, or changed since it was sealed.")
+    with _no_collecting():
+        return _read_sealed(folder, manifest) if is_sealed(folder) else _read_open(folder, manifest)
+
+
+def _read_open(folder: Path, manifest: Manifest) -> Trace:
+    blocks = HeldBlocks()
+    recorded = read_journals(folder, blocks)
     return Trace(
         manifest=manifest,
-        trials=tuple(tables.read(folder)),
-        sealed=True,
-        windows=tuple(tables.read_windows(folder)) if tables.WINDOWS in digests else (),
+        trials=blocks.join(tuple(recorded.trials.values())),
+        sealed=False,
+        windows=tuple(recorded.windows.values()),
+        num_void=recorded.num_void,
     )
 
 
+def _read_sealed(folder: Path, manifest: Manifest) -> Trace:
+    seal = _read_seal(folder / SEAL)
+    for name, digest in seal.sha256.items():
+        if not (folder / name).is_file() or digest_of(folder / name) != digest:
+            raise UnreadableTrace(f"{folder / name}: missing, or changed since it was sealed.")
+    blocks_of = partial(read_blocks, folder / tables.BLOCKS)
+    return Trace(
+        manifest=manifest,
+        trials=tuple(read_trials(folder / tables.TRIALS, blocks_of)),
+        sealed=True,
+        windows=tuple(tables.read_windows(folder)) if tables.WINDOWS in seal.sha256 else (),
+        num_void=seal.num_void,
+    )
+
+
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Records make no rings; looking for some among so many takes longer than reading."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def seal_run(folder: Path) -> None:
-    """Turn a finished journal into parquet tables. Safe to repeat, also after a crash."""
+    """Turn finished journals into parquet tables. Safe to repeat, also after a crash.
+
+    Blocks are written as they are read; trials are held, without their blocks.
+    """
     if is_sealed(folder):
-        (folder / JOURNAL).unlink(missing_ok=True)
+        drop_journals(folder)
         return
-    recorded = _read_journal(folder / JOURNAL)
-    num_blocks = tables.write(folder, tuple(recorded.trials.values()))
+    with (
+        _no_collecting(),
+        TableWriter(folder / tables.BLOCKS, tables.BLOCK_SCHEMA, **BLOCK_ENCODINGS) as table,
+    ):
+        blocks = BlockWriter(table)
+        recorded = read_journals(folder, blocks)
+        blocks.flush()
+    write_trials(folder / tables.TRIALS, recorded.trials.values())
     sealed = [MANIFEST, tables.TRIALS, tables.BLOCKS]
     if recorded.windows:
         tables.write_windows(folder, tuple(recorded.windows.values()))
         sealed.append(tables.WINDOWS)
     seal = _Seal(
         num_trials=len(recorded.trials),
-        num_blocks=num_blocks,
+        num_blocks=blocks.num_blocks,
         sha256={name: digest_of(folder / name) for name in sealed},
         num_windows=len(recorded.windows),
+        num_void=recorded.num_void,
     )
     write_whole(folder / SEAL, msgspec.json.format(msgspec.json.encode(seal), indent=2))
-    (folder / JOURNAL).unlink()
+    drop_journals(folder)
 
 
 def plain(record: Any) -> bytes:
@@ -272,55 +249,8 @@ def plain(record: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=2)
 
 
-def _read_journal(path: Path) -> _Recorded:
-    """Trials in order with their checks, and windows; a torn last line is as if never written."""
-    recorded = _Recorded()
-    for number, line in _whole_lines(path):
-        try:
-            entry = msgspec.json.decode(line, type=_Line)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise UnreadableTrace(f"{path}:{number}: damaged: {error}") from error
-        try:
-            recorded.add(entry)
-        except ValueError as error:
-            raise UnreadableTrace(f"{path}:{number}: {error}") from error
-    return recorded
-
-
 def _read_seal(path: Path) -> _Seal:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Seal)
     except (msgspec.MsgspecError, ValueError) as error:
         raise UnreadableTrace(f"{path}: damaged: {error}") from error
-
-
-def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    if path.is_file():
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.endswith(b"\n"):
-                    yield number, line
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write all of it or nothing, also where the power is cut."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

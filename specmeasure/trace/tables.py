@@ -1,16 +1,14 @@
 """Trials, blocks and windows as parquet tables with explicit schemas; null means unknown."""
 
-import os
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from specmeasure.records.trace import TrialRecord, WindowRecord
+from specmeasure.records.trace import WindowRecord
+from specmeasure.trace.parquet import TableWriter
 
 TRIALS, BLOCKS, WINDOWS = "trials.parquet", "blocks.parquet", "windows.parquet"
 IDS = pa.list_(pa.int32())
@@ -161,40 +159,12 @@ WINDOW_SCHEMA = pa.schema(
 )
 
 
-def write(folder: Path, trials: Sequence[TrialRecord]) -> int:
-    """Write trials and their blocks; returns the number of blocks."""
-    trial_rows: list[dict[str, Any]] = []
-    block_rows: list[dict[str, Any]] = []
-    for index, trial in enumerate(trials):
-        row = msgspec.to_builtins(trial)
-        block_rows += [{"trial_index": index, **block} for block in row.pop("blocks")]
-        labels = list(row.pop("labels").items())
-        trial_rows.append({**row.pop("key"), "labels": labels, **row})
-    _write_table(folder / TRIALS, trial_rows, TRIAL_SCHEMA)
-    _write_table(folder / BLOCKS, block_rows, BLOCK_SCHEMA)
-    return len(block_rows)
-
-
 def write_windows(folder: Path, windows: Sequence[WindowRecord]) -> None:
     """Write what windows showed beyond their trials."""
     rows = (msgspec.to_builtins(window) for window in windows)
-    _write_table(folder / WINDOWS, [{**row.pop("key"), **row} for row in rows], WINDOW_SCHEMA)
-
-
-def read(folder: Path) -> list[TrialRecord]:
-    """Trials with their blocks, in recorded order."""
-    block_rows = pq.read_table(folder / BLOCKS).to_pylist()
-    blocks = {
-        index: [{k: v for k, v in row.items() if k != "trial_index"} for row in rows]
-        for index, rows in groupby(block_rows, key=lambda row: row["trial_index"])
-    }
-    trials = []
-    for index, row in enumerate(pq.read_table(folder / TRIALS).to_pylist()):
-        key = {name: row.pop(name) for name in ("prompt_id", "turn", "repeat", "arm", "load")}
-        labels = dict(row.pop("labels"))
-        whole = {"key": key, "labels": labels, "blocks": blocks.get(index, []), **row}
-        trials.append(msgspec.convert(whole, TrialRecord))
-    return trials
+    table = pa.Table.from_pylist([{**row.pop("key"), **row} for row in rows], schema=WINDOW_SCHEMA)
+    with TableWriter(folder / WINDOWS, WINDOW_SCHEMA) as writer:
+        writer.write(table)
 
 
 def read_windows(folder: Path) -> list[WindowRecord]:
@@ -204,12 +174,3 @@ def read_windows(folder: Path) -> list[WindowRecord]:
         key = {name: row.pop(name) for name in ("load", "group", "arm")}
         windows.append(msgspec.convert({"key": key, **row}, WindowRecord))
     return windows
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

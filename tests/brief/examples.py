@@ -17,6 +17,8 @@ from specmeasure.records.estimates import (
     Accuracy,
     ArmEstimates,
     Costs,
+    CrowdedArm,
+    CrowdedTrials,
     Drift,
     Estimate,
     Estimates,
@@ -419,6 +421,30 @@ def estimates(**changes: Any) -> Estimates:
     return replace(made, **changes)
 
 
+def crowding(**changes: Any) -> CrowdedTrials:
+    """Two cores of which others kept 1.3 busy during two fifths of the trials."""
+    made = CrowdedTrials(
+        num_trials=1280,
+        crowded_share=525 / 1280,
+        num_cores=2,
+        other_cores=1.312,
+        stalled_share=0.3461,
+        arms=tuple(
+            CrowdedArm(name=name, num_trials=320, crowded_share=number / 320)
+            for name, number in (
+                ("baseline", 133),
+                ("baseline A/A", 127),
+                ("draft k=4", 134),
+                ("ngram k=8", 131),
+            )
+        ),
+        p_value=0.617,
+        crowded_noise_floor=interval(1.0981, 1.0211, 1.1752, num_prompts=71),
+        quiet_noise_floor=interval(1.0031, 0.9962, 1.0102, num_prompts=89),
+    )
+    return replace(made, **changes)
+
+
 def finding(
     rule: str, outcome: RuleOutcome, observed: str, *, blocks_no_go: bool = False
 ) -> RuleFinding:
@@ -589,7 +615,7 @@ def noisy() -> Records:
             finding(NOISE_RULE, RuleOutcome.FAILED, "1.051 [1.032, 1.069]", blocks_no_go=True),
         ),
     )
-    found = replace(found, noise_floor=interval(1.0512, 1.0318, 1.0694))
+    found = replace(found, noise_floor=interval(1.0512, 1.0318, 1.0694), crowding=crowding())
     decided = replace(decision, verdict=Verdict.INCONCLUSIVE, arms=(chosen, *decision.arms[1:]))
     return manifest_, found, decided
 

@@ -44,6 +44,7 @@ def draft_at(length: int, speed: float, *, name: str, **changes: Any) -> ArmEsti
         acceptance_survival=positions,
         conditional_acceptance=positions,
         prompt_speedups=ratios(speed, 160),
+        num_prompt_speedups=160,
         **changes,
     )
 
@@ -68,7 +69,7 @@ def rich(*, name: str = "draft", category: str = "booking") -> Records:
     slices = examples.draft_arm().slices
     slices = (replace(slices[0], name=category), *slices[1:])
     arms = [draft_at(k, speed, name=name, slices=slices) for k, speed in SPEEDS.items()]
-    ngram = examples.ngram_arm(prompt_speedups=ratios(0.88, 160))
+    ngram = examples.ngram_arm(prompt_speedups=ratios(0.88, 160), num_prompt_speedups=160)
     verdicts = (
         SliceVerdict(axis="category", name=category, verdict=Verdict.GO),
         *decision.arms[0].slices[1:],

@@ -212,9 +212,10 @@ def test_long_runs_stay_small():
     """Ten thousand prompts and cycles make figures of a hundred kilobytes at most."""
     _, estimates, decision = examples.go()
     step = SpeedStep(cycle=4_000, ratio=0.9)
+    arm = examples.draft_arm(prompt_speedups=ratios(1.4, 10_000), num_prompt_speedups=10_000)
     estimates = replace(
         estimates,
-        arms=(examples.draft_arm(prompt_speedups=ratios(1.4, 10_000)),),
+        arms=(arm,),
         steadiness=steadiness(10_000, step),
     )
 

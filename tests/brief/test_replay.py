@@ -7,6 +7,7 @@ from markdown_it import MarkdownIt
 
 from specmeasure.brief.replay import ConfirmedRun, ReplayContent, render_replay, replay_content
 from specmeasure.brief.replay_console import replay_summary
+from specmeasure.brief.replay_evidence import write_facts
 from specmeasure.brief.replay_plots import lengths_figure
 from specmeasure.decide import screen
 from specmeasure.estimate.intervals import Intervals
@@ -15,12 +16,14 @@ from specmeasure.records.agreement import Agreement
 from specmeasure.records.corpus import Dropped
 from specmeasure.records.decision import Policy
 from specmeasure.records.estimates import Unmeasured
+from specmeasure.records.machine import Worker
 from specmeasure.records.plan import Arm, Method, Sampling
 from specmeasure.records.prediction import Predictions
 from specmeasure.records.replay import Plausibility, ReplayTrace
 from tests.brief import examples
 from tests.brief.terminal import printed
 from tests.estimate.replays import draft_scores, make_costs, replay_trace
+from tests.fakes import make_environment
 
 HOSTILE = "|<b>"
 READER = MarkdownIt("commonmark").enable("table")
@@ -322,6 +325,20 @@ def test_what_was_left_out_is_counted(trace, predictions):
     assert "4 rows or turns left out: 2 × empty; 2 × no response." in text
     assert "Warning: busy \\*machine\\*" in text
     assert "a.jsonl" not in text
+
+
+def test_workers_are_told_by_node(trace):
+    """How many there were and on what; a replay in one process has none."""
+    one = Worker(number=0, node="alpha", environment=make_environment())
+    other = Worker(number=1, node="beta", environment=make_environment(cpu="a slow CPU"))
+    workers = (one, other, replace(one, number=2))
+    shared = replace(trace, manifest=replace(trace.manifest, workers=workers))
+    told = {fact.label: fact.text for fact in write_facts(shared)}
+
+    assert "Workers" not in {fact.label for fact in write_facts(trace)}
+    assert told["Workers"] == (
+        "3, of them 2 on alpha: a CPU, 2 threads; 1 on beta: a slow CPU, 2 threads"
+    )
 
 
 def test_sampled_answers_are_expectations():

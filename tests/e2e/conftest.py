@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from specmeasure.api import replays
+from specmeasure.api import replay_sessions
 from specmeasure.engines import costs
 from specmeasure.run import replayer
 
@@ -16,5 +16,5 @@ def timed_briefly() -> Iterator[None]:
         patched.setattr(costs, "NUM_ROUNDS", 1)
         patched.setattr(costs, "NUM_STEPS", 2)
         patched.setattr(replayer, "COST_QUANTILES", (0.5,))
-        patched.setattr(replays, "free_cores", lambda: 1)
+        patched.setattr(replay_sessions, "free_cores", lambda: 1)
         yield

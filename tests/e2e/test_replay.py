@@ -22,6 +22,7 @@ from specmeasure.errors import UsageError
 from specmeasure.estimate.replay import count_replay
 from specmeasure.records.agreement import Agreement
 from specmeasure.records.estimates import Interval
+from specmeasure.records.machine import Fleet
 from specmeasure.records.plan import (
     BASELINE,
     GREEDY,
@@ -336,6 +337,16 @@ def test_other_prompts_do_not_continue_a_replay(few: Path, prompts: Path, tmp_pa
 
     with pytest.raises(UsageError, match="not those of the interrupted replay"):
         resume_replay(folder, [str(prompts)])
+
+
+def test_workers_cannot_go_on_with_a_replay_of_one_process(few: Path, tmp_path: Path):
+    """Its costs were timed here; the message says what to leave out."""
+    folder = tmp_path / "replay"
+    with pytest.raises(KeyboardInterrupt):
+        start_replay(few_requested(few), folder, watchers=Watchers(trial=stops_at(2)))
+
+    with pytest.raises(UsageError, match=r"no workers; leave --ray out"):
+        resume_replay(folder, fleet=Fleet(address="local", num_workers=2))
 
 
 def recorded(greedy: Replayed, path: Path, *, change: Callable[[str], str] = str) -> Path:

@@ -11,7 +11,6 @@ from specmeasure.estimate.acceptance import (
     count_acceptance,
     draft_acceptance_rate,
     mean_acceptance_length,
-    num_judged,
     refuse_uneven_sums,
     tokens_per_target_pass,
 )
@@ -92,25 +91,6 @@ def test_survival_by_hand(counts):
     expected = [4 / 5, 4 / 5 * 2 / 3, 4 / 5 * 2 / 3 * 1]
 
     assert expected == pytest.approx(values(acceptance_survival(counts, INTERVALS)), rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("block", "expected"),
-    [
-        (make_block(4, 0), 1),
-        (make_block(4, 2), 3),
-        (make_block(4, 4), 4),
-        (make_block(0, 0), 0),
-        (make_block(4, 2, truncated=True), 2),
-        (make_block(4, 4, truncated=True), 4),
-        (make_block(9, 1, draft_depth=3), 2),
-        (make_block(9, 3, draft_depth=3), 3),
-        (make_block(9, 2, draft_depth=3, truncated=True), 2),
-    ],
-)
-def test_drafts_are_judged_up_to_the_first_rejection(block, expected):
-    """The rejected draft is judged, those behind it are not; EOS ends judgement without one."""
-    assert expected == num_judged(block)
 
 
 @pytest.fixture
@@ -226,6 +206,6 @@ def test_uneven_sums_are_refused():
     trial = make_trial("p7", make_block(4, 2), num_emitted_tokens=5)
 
     with pytest.raises(InsufficientEvidence, match=r"'p7'.* blocks emitted 4 tokens, .* says 5"):
-        refuse_uneven_sums(trial)
+        refuse_uneven_sums([trial])
     with pytest.raises(InsufficientEvidence, match="not to be trusted"):
         count_acceptance([[trial]], 4)

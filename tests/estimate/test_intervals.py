@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from specmeasure.estimate.intervals import MIN_PROMPTS, Intervals, Spread
+from specmeasure.estimate.intervals import MIN_PROMPTS, Intervals, Spread, resampled_medians
 from specmeasure.records.estimates import Interval, Unmeasured
 
 VALUES = np.array([3.0, 5.0, 4.0, 9.0, 2.0, 7.0])
@@ -224,3 +224,15 @@ def test_rounding_hides_no_certainty(value, certain):
     found = Intervals().rate(np.full(6, value), np.ones(6))
 
     assert found == Intervals().rate(np.full(6, certain), np.ones(6))
+
+
+@pytest.mark.parametrize("num_values", [7, 20, 51])
+def test_medians_are_resampled_by_rank(num_values):
+    """Drawing the middle ranks gives the law of scipy's bootstrap, which draws the resamples."""
+    values = np.random.default_rng(5).lognormal(size=num_values)
+    found = resampled_medians(values, 20_000, rng=np.random.default_rng(6))
+    expected = stats.bootstrap(
+        (values,), np.median, n_resamples=20_000, rng=np.random.default_rng(7)
+    ).bootstrap_distribution
+
+    assert stats.ks_2samp(found, expected).pvalue > 0.01

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from specmeasure.estimate.pairing import by_cluster, cluster_of, pair_trials
+from specmeasure.estimate.pairing import by_cluster, pair_trials
+from specmeasure.estimate.trials import cluster_of
 from specmeasure.records.plan import BASELINE
 from specmeasure.records.serving import Load
 from tests.fakes import DRAFT_4, make_trial

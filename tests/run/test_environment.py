@@ -3,12 +3,14 @@ import os
 import psutil
 import pytest
 
+from specmeasure.records.machine import Crowding
+from specmeasure.run.cpu_times import own_cores
 from specmeasure.run.environment import (
+    busy_notes,
     environment,
-    free_cores,
     load_average,
     load_warning,
-    usable_cores,
+    quota_warning,
 )
 from tests.fakes import make_environment
 
@@ -30,6 +32,34 @@ def test_the_warning_says_what_to_do():
     assert "--threads" in warning
 
 
+def test_one_thread_cannot_become_fewer():
+    """The remedy fits the run."""
+    warning = load_warning(make_environment(load_average=7.0, num_threads=1, num_cores=2))
+
+    assert "1 thread wanted, 2 cores" in str(warning)
+    assert "--threads" not in str(warning)
+
+
+def test_what_was_seen_counts_more_than_the_load():
+    """A load average remembers work that has ended, and is of cores that are not ours."""
+    quiet = make_environment(load_average=9.0, other_cores=0.2, num_threads=2, num_cores=4)
+    busy = make_environment(load_average=0.0, other_cores=2.75, num_threads=2, num_cores=4)
+
+    assert load_warning(quiet) is None
+    assert "other work kept 2.8 cores busy before the run, 2 threads wanted, 4 cores" in str(
+        load_warning(busy)
+    )
+
+
+@pytest.mark.parametrize(("quota", "warned"), [(None, False), (2.0, False), (1.5, True)])
+def test_more_threads_than_a_container_is_granted_are_told(quota, warned):
+    """It would be held back in turns."""
+    machine = make_environment(load_average=None, cpu_quota=quota, num_threads=2)
+
+    assert warned == (quota_warning(machine) is not None)
+    assert warned == bool(busy_notes(machine))
+
+
 def test_unknown_load_is_not_a_warning():
     """A system that does not tell its load is not called busy."""
     assert None is load_warning(make_environment(load_average=None))
@@ -46,20 +76,6 @@ def test_unknown_load_is_not_zero(monkeypatch):
     assert None is load_average()
 
 
-@pytest.mark.parametrize("percent", [0.0, 100.0])
-def test_a_core_is_always_free(monkeypatch, percent):
-    """However busy the machine is, one thread is asked for; on an idle one, all."""
-    cores = [percent] * psutil.cpu_count()
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: cores)  # noqa: ARG005
-
-    assert (usable_cores() if percent == 0 else 1) == free_cores()
-
-
-def test_free_cores_are_usable():
-    """On this machine, now."""
-    assert 1 <= free_cores() <= usable_cores()
-
-
 def test_the_environment_is_this_machine():
     """Versions of what is installed, and the number of threads that was asked for."""
     here = environment(num_threads=3, load_before=None)
@@ -67,3 +83,15 @@ def test_the_environment_is_this_machine():
     assert 3 == here.num_threads
     assert {"specmeasure", "torch", "numpy"} <= set(here.versions)
     assert psutil.virtual_memory().total == here.memory_bytes
+    assert len(own_cores()) == here.num_cores
+    assert here.other_cores is None
+
+
+def test_the_environment_says_what_was_seen_and_what_caps_it(monkeypatch):
+    """Other work while models were loaded; a variable of the user's."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    here = environment(2, 0.5, Crowding(other_cores=0.75))
+
+    assert 0.75 == here.other_cores
+    assert "OMP_NUM_THREADS=2" == here.threads_capped_by

@@ -392,3 +392,37 @@ def test_seeds_fit_a_generator():
     plan = make_plan()
 
     assert all(0 <= trial_seed(plan.seed, k) < 2**63 for k in planned_keys(plan, make_prompts(50)))
+
+
+class CapturingEngine(FakeEngine):
+    """Captures graphs whenever an arm meets a longer context than before: 2 s each time."""
+
+    longest: dict[str, int]
+
+    def __init__(self, plan):
+        super().__init__(plan=plan)
+        self.longest = {}
+
+    def observe(self, context_ids, arm, settings):
+        seen = super().observe(context_ids, arm, settings)
+        if len(context_ids) <= self.longest.get(arm.name, 0):
+            return seen
+        self.longest[arm.name] = len(context_ids)
+        return replace(seen, capture_s=2.0)
+
+
+def test_what_the_warm_up_captured_is_told_once_by_arm():
+    """The first trial of an arm tells it; seconds on graphs are neither lost nor told twice."""
+    engine = CapturingEngine(make_plan(num_repeats=2))
+    prompts = make_prompts(6)
+    journal = MemoryJournal()
+    recorder = Recorder(engine.plan, engine, journal)
+    recorder.warm_up(prompts)
+    num_lengths = len({len(engine.context_ids(prompt, [])) for prompt in prompts})
+    recorder.record(prompts)
+
+    for arm in engine.plan.arms:
+        first, *others = [trial.capture_s for trial in of_arm(journal.trials, arm.name)]
+
+        assert 2.0 * min(2, num_lengths) == first
+        assert {None} == set(others)

@@ -5,7 +5,7 @@ from torch import Tensor
 from specmeasure.errors import BrokenLogits
 from specmeasure.records.plan import Sampling
 from specmeasure.speculate.proposal import Proposal
-from specmeasure.speculate.sampling import greedy_tokens
+from specmeasure.speculate.sampling import draw, greedy_tokens
 from specmeasure.speculate.verify import verify_greedy, verify_rejection, verify_strictly
 
 
@@ -69,6 +69,31 @@ def test_residual_of_equal_laws_falls_back_to_the_target():
     }
 
     assert seen <= {(0, 0), (0,), (1,)}
+
+
+@pytest.mark.parametrize("num_drafts", [1, 4])
+def test_a_point_mass_is_a_law_of_one_token(num_drafts: int):
+    """Without a law, and with one that is all on the draft, seed by seed the same verdicts."""
+    probs = torch.softmax(2 * torch.randn(num_drafts + 1, 6, generator=generator()), -1)
+    drafts = probs[:-1].argmax(-1)
+    law = torch.zeros(num_drafts, 6).scatter(1, drafts[:, None], 1.0)
+    verdicts = [
+        [verify_rejection(drafts, one, probs, generator=generator(seed)) for one in (None, law)]
+        for seed in range(100)
+    ]
+
+    assert [one for one, _ in verdicts] == [other for _, other in verdicts]
+    assert set(range(num_drafts + 1)) == {one.num_accepted for one, _ in verdicts}
+
+
+def test_without_drafts_it_is_one_plain_draw():
+    """No coin is tossed for drafts that are not there."""
+    probs = torch.softmax(torch.randn(1, 6, generator=generator()), -1)
+    nothing = torch.tensor([], dtype=torch.int64)
+    for seed in range(20):
+        verdict = verify_rejection(nothing, None, probs, generator=generator(seed))
+
+        assert (int(draw(probs, generator=generator(seed))),) == verdict.tokens
 
 
 def first_token_law(draft: Tensor | None, target: Tensor, num_samples: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from specmeasure.records.machine import Crowding
 from specmeasure.records.plan import Sampling, TrialKey
 from specmeasure.records.serving import Load
 from specmeasure.records.trace import (
@@ -100,6 +101,7 @@ def blocks(draw):
         draft_s=draw(seconds),
         verify_s=draw(seconds),
         truncated=truncated,
+        draft_depth=draw(st.none() | st.integers(num_accepted, num_drafted)),
         draft_ids=draw(ids),
         emitted_ids=draw(ids),
     )
@@ -150,6 +152,12 @@ answered_trials = st.builds(
     model_bytes=sizes,
     cache_bytes=st.none() | sizes,
     peak_memory_bytes=st.none() | sizes,
+    capture_s=st.none() | seconds,
+    crowding=st.none()
+    | st.builds(
+        Crowding, other_cores=st.none() | seconds, stalled_share=st.none() | st.floats(0, 1)
+    ),
+    worker=st.none() | counts,
     checks=st.none() | checks,
     blocks=st.lists(blocks(), max_size=3).map(tuple),
     group=st.none() | counts,

@@ -20,6 +20,16 @@ from tests.fakes import (
     record_into,
 )
 
+COUNTED = {
+    "num_draft_tokens",
+    "num_accepted_tokens",
+    "context_length",
+    "draft_s",
+    "verify_s",
+    "truncated",
+    "draft_depth",
+}  # columns of blocks that tell no text
+
 
 def small_run():
     """An engine and a prompt whose journal is short enough to cut at every byte."""
@@ -110,10 +120,29 @@ def test_garbage_in_the_middle_is_refused(folder, garbage):
 def test_an_impossible_block_is_refused(folder):
     """The invariants of the records hold for what is read, too."""
     content = (folder / store.JOURNAL).read_text()
-    content = content.replace('"num_emitted_tokens":1', '"num_emitted_tokens":7')
+    content = content.replace('"num_accepted_tokens":[0', '"num_accepted_tokens":[7')
     (folder / store.JOURNAL).write_text(content)
 
-    with pytest.raises(UnreadableTrace, match=r"journal.jsonl:1: damaged: .* 7 emitted"):
+    with pytest.raises(UnreadableTrace, match=r"journal.jsonl:1: damaged: accepted 7 of 0"):
+        store.read_trace(folder)
+
+
+@pytest.mark.parametrize(
+    ("whole", "spoilt"),
+    [
+        ('"context_length":[', '"context_length":[3,'),
+        ('"truncated":[1]', '"truncated":[2]'),
+        ('"verify_s":[', '"verify_s":[null,'),
+        ('"num_draft_tokens":[', f'"num_draft_tokens":[{2**31},'),
+    ],
+)
+def test_uneven_columns_of_blocks_are_refused(folder, whole, spoilt):
+    """A trial's blocks stand in its line by columns, which fit each other and the table."""
+    content = (folder / store.JOURNAL).read_text()
+    content = content.replace('"blocks":{', '"blocks":{"truncated":[1],')
+    (folder / store.JOURNAL).write_text(content.replace(whole, spoilt))
+
+    with pytest.raises(UnreadableTrace, match=r"journal.jsonl:\d: damaged: "):
         store.read_trace(folder)
 
 
@@ -159,7 +188,9 @@ def test_no_id_reaches_the_journal(tmp_path):
     record_into(tmp_path, FakeEngine(plan=make_plan()), make_prompts(3))
 
     for line in (tmp_path / store.JOURNAL).read_bytes().splitlines():
-        assert [] == lists_of_numbers(json.loads(line))
+        entry = json.loads(line)
+        assert set(entry.pop("blocks", {})) <= COUNTED
+        assert [] == lists_of_numbers(entry)
 
 
 def test_ids_reach_the_journal_on_request(tmp_path):
@@ -167,7 +198,8 @@ def test_ids_reach_the_journal_on_request(tmp_path):
     record_into(tmp_path, FakeEngine(plan=make_plan(include_text=True)), make_prompts(1))
 
     first = (tmp_path / store.JOURNAL).read_bytes().splitlines()[0]
-    assert [] != lists_of_numbers(json.loads(first))
+    assert {"draft_ids", "emitted_ids"} & set(json.loads(first)["blocks"])
+    assert [] != lists_of_numbers(json.loads(first)["trial"])
 
 
 def test_no_prompt_reaches_the_disk(tmp_path):

@@ -6,14 +6,16 @@ from dataclasses import asdict, replace
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from specmeasure.errors import UnreadableTrace, UsageError
 from specmeasure.records.costs import CostTable
+from specmeasure.records.machine import Worker
 from specmeasure.records.plan import Sampling
 from specmeasure.records.replay import DraftScores, HeadScores, LookupScores
 from specmeasure.records.trace import FinishReason
-from specmeasure.trace import replays
+from specmeasure.trace import replay_answers, replay_tables, replays
 from specmeasure.trace.replays import ReplayJournal, create_replay, read_replay
 from tests.estimate.replays import make_answer, make_costs, replay_trace
 
@@ -230,11 +232,11 @@ def test_a_torn_line_is_cut(unsealed, trace):
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
     with ReplayJournal(unsealed) as journal:
-        kept = journal.answers()
+        kept = list(journal.answers())
         journal.add_answer(trace.answers[-1])
 
         assert list(trace.answers[:-1]) == kept
-        assert list(trace.answers) == journal.answers()
+        assert list(trace.answers) == list(journal.answers())
     assert whole == path.read_bytes()
 
 
@@ -247,7 +249,7 @@ def test_a_damaged_line_is_refused(unsealed):
         ReplayJournal(unsealed) as journal,
         pytest.raises(UnreadableTrace, match=r"answers\.jsonl: damaged"),
     ):
-        journal.answers()
+        list(journal.answers())
 
 
 def test_parts_are_their_owners_alone(unsealed):
@@ -291,3 +293,57 @@ def test_a_replaced_replay_leaves_nothing_behind(sealed, trace):
 
     assert [replays.MANIFEST] == [path.name for path in sealed.iterdir()]
     assert not replays.is_sealed(sealed)
+
+
+def test_many_row_groups_are_read_as_one(unsealed, trace, monkeypatch):
+    """Groups hold whole answers of one candidate, whatever their size; the trace is the same."""
+    monkeypatch.setattr(replay_tables, "ROWS_PER_GROUP", 100)
+    monkeypatch.setattr(replay_answers, "ROWS_PER_GROUP", 3)
+    seal(unsealed, trace)
+    file = pq.ParquetFile(unsealed / replays.SCORES)
+    groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
+
+    assert trace == read_replay(unsealed)
+    assert len(groups) > len(trace.scores)
+    assert {1} == {len(set(one["candidate"].to_pylist())) for one in groups}
+    assert 5 == pq.ParquetFile(unsealed / replays.ANSWERS).num_row_groups
+
+
+@pytest.mark.parametrize("size", [7, 1_000_000])
+def test_groups_that_split_answers_are_read(sealed, trace, size):
+    """Tables that were written in groups of rows, all candidates together, hold the same scores."""
+    for name in (replays.POSITIONS, replays.SCORES):
+        pq.write_table(pq.read_table(sealed / name), sealed / name, row_group_size=size)
+    positions = replay_tables.read_positions(sealed / replays.POSITIONS)
+    scores = replay_tables.read_scores(sealed / replays.SCORES)
+    places = range(len(trace.answers))
+
+    assert list(trace.target) == [positions[place] for place in places]
+    assert {name: list(own) for name, own in trace.scores.items()} == {
+        name: [own[place] for place in places] for name, own in scores.items()
+    }
+
+
+def test_one_answer_is_found_where_it_stands(unsealed, trace):
+    """By its key, among those that were there and those added since, before and after a cut."""
+    path = unsealed / replays.PARTS / replays.ANSWER_PARTS
+    path.write_bytes(path.read_bytes()[:-9])
+    with ReplayJournal(unsealed) as journal:
+        assert len(trace.answers) - 1 == sum(1 for _ in journal.answers())
+        journal.add_answer(trace.answers[-1])
+
+        for answer in trace.answers[::-1]:
+            assert answer == journal.answer(answer.key)
+
+
+def test_later_workers_join_the_manifest(unsealed, trace):
+    """Each number once, in the order in which they came."""
+    first, second = (
+        Worker(number=number, node="alpha", environment=trace.manifest.environment)
+        for number in range(2)
+    )
+    replays.add_workers(unsealed, [first])
+    replays.add_workers(unsealed, [first, second])
+    found = replays.read_replay_manifest(unsealed)
+
+    assert replace(trace.manifest, workers=(first, second)) == found
