@@ -78,4 +78,5 @@ class Worker:
     def hardware(self) -> tuple[str, ...]:
         """What its times depend on; workers that agree in it can be pooled."""
         found = self.environment
-        return (found.cpu, f"{found.num_threads} threads", *found.accelerators)
+        threads = "1 thread" if found.num_threads == 1 else f"{found.num_threads} threads"
+        return (found.cpu, threads, *found.accelerators)

@@ -44,21 +44,29 @@ def lay_out(fleet: Fleet, nodes: Sequence[Node]) -> Layout:
     most = max((node.num_cores for node in nodes), default=0)
     num_cores = next((cores for cores in range(most, 0, -1) if has_room(cores)), None)
     listed = "; ".join(
-        f"{node.name} {node.num_cores} cores and {node.num_gpus:g} GPUs" for node in nodes
+        f"{node.name} {_said(node.num_cores, node.num_gpus)}" for node in nodes
     )
     if num_cores is None:
         possible = sum(node.num_places(1, per_worker) for node in nodes)
         raise ClusterError(
-            f"{fleet.num_workers} workers want a core and {per_worker:g} GPUs each; free are: "
+            f"{fleet.num_workers} workers want {_said(1, per_worker)} each; free are: "
             f"{listed or 'no nodes'}. That is room for {possible}: lower --workers or "
             "--gpus-per-worker, or wait until other work has ended."
         )
     return Layout(
         num_cores=num_cores,
         num_gpus=per_worker,
-        said=f"starting {fleet.num_workers} workers, each with {num_cores} cores and "
-        f"{per_worker:g} GPUs; free are: {listed}",
+        said=f"starting {_number(fleet.num_workers, 'worker')}, each with "
+        f"{_said(num_cores, per_worker)}; free are: {listed}",
     )
+
+
+def _said(num_cores: int, num_gpus: float) -> str:
+    return f"{_number(num_cores, 'core')} and {_number(num_gpus, 'GPU') if num_gpus else 'no GPU'}"
+
+
+def _number(number: float, noun: str) -> str:
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
 def _whole(available: float, each: float) -> int:
