@@ -18,6 +18,7 @@ from specmeasure.records.decision import Policy
 from specmeasure.records.plan import BASELINE
 from specmeasure.records.replay import ReplayRequest, ReplayTrace
 from specmeasure.records.request import Request
+from specmeasure.trace.replays import read_replay_manifest
 
 WITH_RESUME = {
     *("resume", "prompts", "check", "as_json", "quiet", "costs"),
@@ -33,8 +34,12 @@ def replay(context: typer.Context) -> None:
         running.refuse_beside(context, "--resume", WITH_RESUME)
         folder: Path = asked["resume"]
         with watched(folder, quiet=asked["quiet"]) as watchers:
+            begun = read_replay_manifest(folder).request.request
             trace = replays.resume_replay(
-                folder, asked["prompts"] or (), fleet=fleets.fleet(asked), watchers=watchers
+                folder,
+                asked["prompts"] or (),
+                fleet=fleets.fleet(asked, begun.fleet),
+                watchers=watchers,
             )
     else:
         folder, trace = _start(context)

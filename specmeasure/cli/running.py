@@ -32,6 +32,7 @@ from specmeasure.records.plan import (
 from specmeasure.records.request import Request
 from specmeasure.records.serving import Serving
 from specmeasure.records.trace import Trace
+from specmeasure.trace import store
 
 EXIT_BY_VERDICT = {"GO": 0, "NO_GO": 10, "INCONCLUSIVE": 20}
 WITH_RESUME = {
@@ -136,7 +137,7 @@ def _planned(context: typer.Context) -> Request:
     return replace(
         planned,
         until_decided=planned.until_decided or context.params["until_decided"],
-        fleet=fleets.fleet(context.params) or planned.fleet,
+        fleet=fleets.fleet(context.params, planned.fleet),
         argv=tuple(sys.argv),
     )
 
@@ -174,7 +175,7 @@ def resume(context: typer.Context) -> tuple[Path, Trace]:
                 if "request_timeout" in given_names(context)
                 else None
             ),
-            fleet=fleets.fleet(context.params),
+            fleet=fleets.fleet(context.params, store.read_manifest(folder).fleet),
             run_code=context.params["run_code"],
             watchers=watchers,
         )

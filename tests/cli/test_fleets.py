@@ -1,5 +1,6 @@
 """--ray and its companions: workers, or one clear refusal."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,6 +42,15 @@ def test_every_option_is_taken():
     )
 
     assert expected == fleet(asked)
+
+
+def test_what_is_left_open_stays_as_it_was():
+    """A run that goes on keeps its workers but for what was typed."""
+    before = Fleet(address="a:1", num_workers=8, gpus_per_worker=1.0)
+
+    assert before == fleet(NOTHING, before)
+    assert replace(before, address="b:2") == fleet({**NOTHING, "ray": "b:2"}, before)
+    assert replace(before, num_workers=3) == fleet({**NOTHING, "workers": 3}, before)
 
 
 @pytest.mark.parametrize(
