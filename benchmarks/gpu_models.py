@@ -30,7 +30,7 @@ class Size:
     target: Shape
     draft: Shape
     vocab_size: int = 32_000
-    contexts: tuple[int, ...] = (128, 2048, 8192)  # at which passes are timed
+    contexts: tuple[int, ...] = (128, 2000, 8000)  # at which passes are timed: rooms of 2k and 8k
     most_drafts: int = 16  # of a timed verification
     num_prompt_tokens: int = 128
     num_new_tokens: int = 128

@@ -123,7 +123,8 @@ def prompt_of(length: int, size: Size) -> list[int]:
 
 
 def prepare(model: StaticCausalLM, rows: Sequence[int], *, first: int, last: int) -> Capture:
-    """See ``StaticCausalLM.prepare``."""
+    """Room and graphs from nothing, and what they took; see ``StaticCausalLM.prepare``."""
+    model.release()
     clock, before = clock_for(model.device), _reserved_bytes(model.device)
     begun = clock.mark()
     num_passes = model.prepare(rows, first=first, last=last)

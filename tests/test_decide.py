@@ -630,6 +630,16 @@ def test_drift_is_shown_with_its_digits():
     assert found.observed.startswith("0.0020 [0.0000, 0.0040] at 95 %")
 
 
+def test_workers_are_no_slices_of_the_traffic():
+    """A slow worker breaks no rule, has no verdict, and stands for no measured slice."""
+    slow = replace(a_slice("2", interval(0.7, 0.8)), axis="worker")
+    fine = a_slice("chat", interval(1.3, 1.5))
+
+    beside, alone = judged(an_arm(slices=(fine, slow))), judged(an_arm(slices=(slow,)))
+
+    assert [judged(an_arm(slices=(fine,))), judged(an_arm(slices=()))] == [beside, alone]
+
+
 def test_slow_slices_are_found_on_any_axis():
     """A language that loses stops an arm whose categories all gain."""
     slow = replace(a_slice("te", interval(0.75, 0.91, value=0.83)), axis="language")

@@ -25,6 +25,7 @@ OF_A_MACHINE = (
     "memory_bytes",
     "accelerators",
 )
+OF_A_DRIVER = ("versions",)  # of workers, which are compared by themselves
 
 
 def read_asked(
@@ -83,11 +84,14 @@ def read_again(
 ) -> Corpus:
     """The prompts of an interrupted run, on the machine that it began on.
 
+    With workers that is any machine: they are compared by themselves.
+
     Raises:
         UsageError: the prompts, or the machine, are not those of the run.
     """
     facts = manifest.corpus
-    refuse_other_machine(manifest.environment, folder)
+    names = OF_A_MACHINE if manifest.fleet is None else OF_A_DRIVER
+    refuse_other_machine(manifest.environment, folder, names)
     if "-" in facts.sources and not sources:
         raise UsageError(
             f"{folder}: its prompts came from stdin. Pipe them in again: specmeasure run - "
@@ -104,10 +108,12 @@ def read_again(
     return corpus
 
 
-def refuse_other_machine(recorded: Environment, folder: Path) -> None:
+def refuse_other_machine(
+    recorded: Environment, folder: Path, compared: Sequence[str] = OF_A_MACHINE
+) -> None:
     """Times of two machines or versions cannot be paired."""
     here = environment(recorded.num_threads, recorded.load_average)
-    names = [name for name in OF_A_MACHINE if getattr(here, name) != getattr(recorded, name)]
+    names = [name for name in compared if getattr(here, name) != getattr(recorded, name)]
     if names:
         raise UsageError(
             f"{folder}: this is not the machine, or not the software, that the run began with "

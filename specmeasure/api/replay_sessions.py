@@ -10,7 +10,13 @@ from specmeasure.records.plan import Sampling
 from specmeasure.records.replay import ReplayRequest
 from specmeasure.run.cores import free_cores, thread_cap
 from specmeasure.run.crowding import CpuMeter
-from specmeasure.run.environment import busy_notes, environment, load_average
+from specmeasure.run.environment import (
+    busy_notes,
+    environment,
+    introduction,
+    load_average,
+    team_notes,
+)
 from specmeasure.run.watch import Watchers
 
 if TYPE_CHECKING:
@@ -31,13 +37,7 @@ class Session:
 
     def busy_notes(self) -> list[str]:
         """What to tell of machines that are too full for what will be timed."""
-        if not self.workers:
-            return busy_notes(self.environment)
-        return [
-            f"Worker {worker.number} on node {worker.node}: {note}"
-            for worker in self.workers
-            for note in busy_notes(worker.environment)
-        ]
+        return team_notes(self.workers) if self.workers else busy_notes(self.environment)
 
 
 @contextmanager
@@ -120,9 +120,10 @@ def _on_fleet(
     plan, load_before = request.request.plan, load_average()
     makes = LoadsReplayedModels(plan=plan, samplings=tuple(samplings))
     pooled = replace(fleet, pools_hardware=fleet.pools_hardware or not request.num_confirmed)
-    with ray_pool(pooled, makes, numbered_from=len(before), say=watchers.stage) as pool:
+    numbered_from = max((one.number for one in before), default=-1) + 1
+    with ray_pool(pooled, makes, numbered_from=numbered_from, say=watchers.stage) as pool:
         for worker in pool.workers:
-            watchers.stage(f"worker {worker.number}: {', '.join((worker.node, *worker.hardware))}")
+            watchers.stage(introduction(worker))
         workers = ReplayWorkers(pool, watchers)
         known = workers.describe()
         yield Session(

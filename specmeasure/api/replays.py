@@ -70,7 +70,7 @@ def start_replay(
     """
     plan = request.request.plan
     if request.request.fleet is not None:
-        fleets.refuse_unshared(request.request)
+        fleets.refuse_unshared(request.request, is_timed=request.num_confirmed > 0)
     corpus = read_prompts(request.request.sources, request.request.options)
     for line in describe_files(corpus):
         watchers.stage(line)
@@ -130,6 +130,12 @@ def resume_replay(
         return trace
     if request.request.fleet is None:
         refuse_other_machine(manifest.environment, folder)
+    else:
+        fleets.refuse_shares(
+            request.request.plan.options,
+            request.request.fleet,
+            is_timed=request.num_confirmed > 0,
+        )
     given = sources or manifest.corpus.sources
     if "-" in manifest.corpus.sources and not sources:
         raise UsageError(
@@ -276,8 +282,12 @@ def _record(
     workers = session.target.workers
     workers.watchers = watchers
     with replays.ReplayJournal(folder) as journal:
+        if replays.is_sealed(folder):  # by another process, while the models were loading
+            replays.drop_parts(folder)
+            return replays.read_replay(folder)
         if manifest.request.request.fleet is not None:
-            replays.add_workers(folder, session.workers)
+            pool = workers.pool
+            replays.add_workers(folder, pool.workers, manifest.request.request.fleet)
             workers.joined = lambda worker: replays.add_workers(folder, (worker,))
         Replayer(
             request=manifest.request,

@@ -163,7 +163,7 @@ def brief_content(
         schedules=write_schedules(manifest, curve) if curve and not is_go else None,
         outliers=write_outliers(estimates.steadiness),
         footnotes=notes.lines,
-        provenance=(*write_provenance(manifest), *write_memory(manifest.memory, every)),
+        provenance=(*write_provenance(manifest, every), *write_memory(manifest.memory, every)),
         command=command_line(manifest.argv),
         settings=(
             write_turn_on(manifest, chosen.plan, chosen.estimates.costs, curve) if is_go else ()

@@ -27,6 +27,7 @@ def write_evidence(
     return (
         _resampling(estimates, arms),
         *_facts(manifest, estimates, policy, arms),
+        *_void(estimates.num_void_trials),
         *write_crowding_details(estimates.crowding),
         *(f"Warning: {plain(warning)}" for warning in manifest.warnings),
     )
@@ -80,6 +81,16 @@ def _facts(
         *_trees(arms),
         *write_poor_exits((arm.plan, arm.estimates.draft_acceptance_rate) for arm in arms),
     )
+
+
+def _void(number: int) -> list[str]:
+    """What a worker that died left behind."""
+    if not number:
+        return []
+    were = "was" if number == 1 else "were"
+    return [
+        f"{count(number, 'trial')} of unfinished turns {were} measured again after a worker died."
+    ]
 
 
 def _trees(arms: Sequence[JoinedArm]) -> list[str]:

@@ -8,11 +8,14 @@ nearest, so a bound within half a last digit of a threshold can print as the thr
 import math
 from collections.abc import Callable
 
+from specmeasure.records import amounts
+from specmeasure.records.amounts import three_digits
 from specmeasure.records.estimates import Estimate, Interval, Unmeasured, percent
 
 NOT_MEASURED = "not measured"
 NOT_APPLICABLE = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+count = amounts.count
 
 
 def speedup(estimate: Estimate | None) -> str:
@@ -90,35 +93,16 @@ def seconds(estimate: Estimate | None) -> str:
 def duration(value_s: float) -> str:
     """A duration that has no interval, three digits."""
     unit, size_s = _time_unit(value_s)
-    return f"{value_s / size_s:.{_three_digits(value_s / size_s)}f} {unit}"
+    return f"{value_s / size_s:.{three_digits(value_s / size_s)}f} {unit}"
 
 
 def byte_size(num_bytes: int | None) -> str:
     """A size in binary units, three digits.
 
-    >>> byte_size(13_631_488), byte_size(0)
-    ('13.0 MiB', '0 B')
+    >>> byte_size(13_631_488), byte_size(None)
+    ('13.0 MiB', '–')
     """
-    if num_bytes is None:
-        return NOT_APPLICABLE
-    size = float(num_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if abs(size) < 1024:
-            return f"{size:.{0 if unit == 'B' else _three_digits(size)}f} {unit}"
-        size /= 1024
-    return f"{size:.{_three_digits(size)}f} GiB"
-
-
-def count(number: int, noun: str = "") -> str:
-    """A count with its noun.
-
-    >>> count(1, "prompt"), count(12_000, "trial"), count(0, "category")
-    ('1 prompt', '12,000 trials', '0 categories')
-    """
-    if not noun:
-        return f"{number:,}"
-    several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else several}"
+    return NOT_APPLICABLE if num_bytes is None else amounts.byte_size(num_bytes)
 
 
 def level(confidence: float) -> str:
@@ -178,7 +162,7 @@ def _percentage_points(interval: Interval) -> str:
 def _interval_of_time(interval: Interval) -> str:
     unit, size_s = _time_unit(interval.value)
     value, low, high = (t / size_s for t in (interval.value, interval.low, interval.high))
-    digits = _supported_digits(high - low, at_most=_three_digits(value))
+    digits = _supported_digits(high - low, at_most=three_digits(value))
     return f"{value:.{digits}f} {unit} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
@@ -186,10 +170,6 @@ def _supported_digits(width: float, *, at_most: int) -> int:
     if width <= 0:  # every resample agreed: the bounds say so, more decimals would not
         return at_most
     return min(max(1 - math.floor(math.log10(width)), 0), at_most)
-
-
-def _three_digits(value: float) -> int:
-    return 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
 
 
 def _time_unit(value_s: float) -> tuple[str, float]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from specmeasure.brief.names import listed, plain, shortened
-from specmeasure.brief.numbers import byte_size, count
+from specmeasure.brief.numbers import byte_size, count, duration
 from specmeasure.brief.servers import (
     describe_engines,
     describe_loads,
@@ -13,6 +13,7 @@ from specmeasure.brief.servers import (
     own_servers,
 )
 from specmeasure.records.corpus import CorpusOptions, SourceFile
+from specmeasure.records.estimates import ArmEstimates
 from specmeasure.records.machine import Environment
 from specmeasure.records.plan import Plan
 from specmeasure.records.replay import ReplayManifest
@@ -30,12 +31,16 @@ class Fact:
     text: str
 
 
-def write_provenance(manifest: Manifest) -> tuple[Fact, ...]:
-    """Models or servers, prompts, decoding, machine and software, a line each."""
+def write_provenance(manifest: Manifest, arms: Sequence[ArmEstimates] = ()) -> tuple[Fact, ...]:
+    """Models or servers, prompts, decoding, machine and software, a line each.
+
+    With what the models' graphs cost, where these arms made some.
+    """
     decoding = _decoding(manifest.plan, manifest.corpus)
     at = "" if manifest.plan.serving else ", concurrency 1"
     return (
         *_model_facts(manifest.models),
+        *_graph_facts(arms),
         *_server_facts(manifest),
         Fact(label="Prompts", text=_prompts(manifest.corpus)),
         Fact(label="Decoding", text=f"{decoding}{at}"),
@@ -90,6 +95,15 @@ def _model_facts(models: Sequence[ModelFacts]) -> tuple[Fact, ...]:
     return tuple(
         Fact(label=label, text=_model(model)) for label, model in zip(labels, models, strict=True)
     )
+
+
+def _graph_facts(arms: Sequence[ArmEstimates]) -> tuple[Fact, ...]:
+    """What capturing them took; none where passes were launched one operation at a time."""
+    spent = [arm.capture_s for arm in arms if arm.capture_s is not None]
+    if not spent:
+        return ()
+    said = f"captured in {duration(sum(spent))} before trials, in no time shown"
+    return (Fact(label="Graphs", text=said),)
 
 
 def _server_facts(manifest: Manifest) -> tuple[Fact, ...]:

@@ -35,7 +35,7 @@ def write_slice_tables(arm: JoinedArm, notes: Footnotes) -> tuple[SliceTable, ..
 
 def write_telling_slices(arm: JoinedArm, notes: Footnotes) -> SliceTable | None:
     """The axis to route by, or else the first that has several slices, cut to a page."""
-    parts = arm.estimates.slices
+    parts = [part for part in arm.estimates.slices if part.is_of_traffic]
     sizes = Counter(part.axis for part in parts)
     several = [part.axis for part in parts if sizes[part.axis] > 1]
     axis = axis_to_route(arm.measured_slices) or next(iter(several or sizes), None)
@@ -100,7 +100,8 @@ def _by_axis(parts: Sequence[SliceEstimates]) -> str:
 
 
 def _advice(gains: Sequence[SliceEstimates], losses: Sequence[SliceEstimates]) -> list[str]:
-    axis = next((part.axis for part in losses if part.axis in {g.axis for g in gains}), None)
+    gaining = {part.axis for part in gains if part.is_of_traffic}
+    axis = next((part.axis for part in losses if part.axis in gaining), None)
     if axis is None:
         return []
     fast, slow = (

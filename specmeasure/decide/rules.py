@@ -34,12 +34,13 @@ def fast_enough(arm: ArmEstimates, policy: Policy, point: LoadPoint | None = Non
 
 def no_slow_slice(arm: ArmEstimates, policy: Policy) -> RuleFinding:
     rule = f"no slice whose upper bound is below {policy.min_slice_speedup:.2f}"
+    slices = [one for one in arm.slices if one.is_of_traffic]
     measured = [
         (f"{one.axis} {one.name}", found)
-        for one in arm.slices
+        for one in slices
         if isinstance(found := _against(one, policy.min_slice_speedup), Interval)
     ]
-    if not arm.slices:
+    if not slices:
         return RuleFinding(
             rule=rule, outcome=RuleOutcome.MET, observed="the prompts are one slice, the whole"
         )

@@ -122,6 +122,7 @@ def _judge(
         slices=tuple(
             SliceVerdict(axis=one.axis, name=one.name, verdict=slice_verdict(one, policy))
             for one in arm.slices
+            if one.is_of_traffic
         ),
         num_prompts_to_settle=(
             _num_prompts_to_settle(arm.decode_speedup_corrected, policy)

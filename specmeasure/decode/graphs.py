@@ -52,7 +52,7 @@ class CudaGraphs:
         """See ``Graphs``."""
         if self._compiled:
             run = compiled_pass(run)
-        with torch.cuda.device(self._device):
+        with torch.cuda.device(self._device), self._aside():
             self._warm_up(run)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(
@@ -68,19 +68,34 @@ class CudaGraphs:
         """See ``Graphs``. A pool whose graphs are all gone cannot be captured into again."""
         self._pool = torch.cuda.graph_pool_handle()
 
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Captures have a stream of their own; what was told before comes first, the rest waits.
+
+        A capture that fails leaves its stream the current one, and its pool half used.
+        """
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        try:
+            yield
+        except BaseException:
+            self.renew()
+            raise
+        finally:
+            torch.cuda.set_stream(current)
+            current.wait_stream(self._stream)
+
     def _warm_up(self, run: Pass) -> None:
         """What libraries set up at first use is set up; a host sync is found before the capture.
 
         Within a capture it would leave torch's random generators unusable.
         """
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             for _ in range(NUM_WARM_UPS - 1):
                 run()
             self._stream.synchronize()
             with _syncs_are_errors():
                 run()
-        torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Attention of a few rows to many keys, under any mask, without copies of keys and values.
 
-With a mask, transformers' sdpa repeats the keys and values that heads share, once for every head of
-a group, and torch's kernel goes through the keys of a head one after the other. Here the rows of a
-group are read against its keys as they lie, in two batched products that spread over the keys, too.
-Scores are kept in float32 up to the weights, as torch's own kernels do; ``eager`` rounds them.
+With a mask and more than one row, transformers' sdpa repeats the keys and values that heads share,
+once for every head of a group, and torch's kernel goes through the keys of a head one after the
+other. Here the rows of a group are read against its keys as they lie, in two batched products that
+spread over the keys, too. Scores are kept in float32 up to the weights, as torch's own kernels do;
+``eager`` rounds them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -73,7 +74,7 @@ def _products(rows: Tensor, keys: Tensor) -> Tensor:
     across = keys.transpose(1, 2)
     if rows.dtype is torch.float32:
         return torch.bmm(rows, across)
-    if rows.is_cuda and _widens():
+    if rows.device.type != "cpu" and _widens():
         return torch.bmm(rows, across, out_dtype=torch.float32)
     return torch.bmm(rows.float(), across.float())
 

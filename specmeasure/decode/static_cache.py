@@ -19,8 +19,9 @@ SHORTEST = 256  # tokens of the smallest room
 def room_for(num_tokens: int, shortest: int = SHORTEST) -> int:
     """The length over which a pass attends: the shortest, then two lengths an octave.
 
-    Attention reads at most half more than there is, a fifth on average; one length an octave would
-    be twice and 1.4 times, and four an octave twice as many graphs for a tenth.
+    Above the shortest, attention reads at most half more than there is, a fifth on average; one
+    length an octave would be twice and 1.4 times, and four an octave twice as many graphs for a
+    tenth.
 
     >>> [room_for(number) for number in (1, 256, 257, 385, 513, 1000, 8192)]
     [256, 256, 384, 512, 768, 1024, 8192]
@@ -78,8 +79,12 @@ class StaticCache(Cache):  # type: ignore[misc] # transformers is not typed
         self._stacks: dict[Shape, Tensor] = {}  # each [M, H, S, D]
 
     def grow(self, num_tokens: int) -> None:
-        """Set more room aside and take over what is remembered. All addresses change."""
+        """Set more room aside and take over what is remembered. All addresses change.
+
+        Where it cannot be had, there is none until it is asked for again.
+        """
         device = self.all_places.device
+        self.num_tokens = 0
         for layer in self.layers:
             layer.keys = layer.values = None
         before = self._stacks if self.num_read else {}  # else it goes before its like is made

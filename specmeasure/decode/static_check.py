@@ -12,9 +12,11 @@ from specmeasure.decode.cache import (
     attention_of,
     difference,
 )
+from specmeasure.decode.device_failures import is_of_device
 from specmeasure.decode.graphs import Graphs
+from specmeasure.decode.grouped_attention import sdpa_configs
 from specmeasure.decode.static_cache import SHORTEST
-from specmeasure.decode.static_model import StaticCausalLM
+from specmeasure.decode.static_model import GROUPED_FROM, StaticCausalLM
 from specmeasure.errors import UnsupportedModel
 
 NUM_PROMPT = 16  # tokens of the trial
@@ -30,18 +32,34 @@ def static_twin(
     """The same model with a static cache and captured passes, empty.
 
     It has read blocks with everything, something and nothing kept, and a tree, all of them as the
-    model with its own cache read them, within the tolerance of ``check_rollback``.
+    model with its own cache read them, within the tolerance of ``check_rollback``: once attending
+    as it does over short lengths, once as over long ones.
 
     Raises:
         UnsupportedModel: why it cannot, in words that follow a colon.
+        RuntimeError: memory ran out meanwhile, or the device broke; of the model it tells nothing.
     """
     reason = unfit(model)
     if reason is not None:
         raise UnsupportedModel(reason)
+    for grouped_from in (0, GROUPED_FROM) if sdpa_configs(model.model) else (GROUPED_FROM,):
+        twin = _tried(model, graphs, shortest=shortest, grouped_from=grouped_from)
+    return twin
+
+
+def _tried(
+    model: CachedCausalLM, graphs: Graphs, *, shortest: int, grouped_from: int
+) -> StaticCausalLM:
+    """A twin that read what the model itself read, empty."""
     try:
-        twin = StaticCausalLM(model, graphs, shortest=shortest)
-        found = _trial(twin)
+        twin = StaticCausalLM(model, graphs, shortest=shortest, grouped_from=grouped_from)
+        try:
+            found = _trial(twin)
+        finally:
+            twin.release()  # its graphs first, then their pool
     except _BROKEN as error:  # whatever an architecture makes of a cache that it does not know
+        if is_of_device(error):
+            raise
         said = next(iter(str(error).splitlines()), type(error).__name__)
         raise UnsupportedModel(f"its passes cannot be captured ({said})") from error
     expected = _trial(model)
@@ -49,7 +67,6 @@ def static_twin(
     differs = difference(found, expected, model)
     if differs is not None:
         raise UnsupportedModel(f"captured passes differ from its own {differs}")
-    twin.release()
     return twin
 
 

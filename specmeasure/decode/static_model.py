@@ -79,6 +79,11 @@ class StaticCausalLM:
         return torch.device(self.model.device)
 
     @property
+    def logits_dtype(self) -> torch.dtype:
+        """Of the model's logits, which some models widen."""
+        return self._logits_dtype
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes of the keys and values that are remembered now; the room behind is not counted.
 
@@ -141,6 +146,7 @@ class StaticCausalLM:
         self._cache = StaticCache(self._cache.shapes, self.device)
         self._is_clean = True
 
+    @torch.inference_mode()
     def reset(self, *, rolls_back: bool) -> None:  # noqa: ARG002 - the protocol's argument
         """Start an empty sequence."""
         self._cache.num_read = 0
@@ -150,6 +156,7 @@ class StaticCausalLM:
         """Read a prompt, right after ``reset``; logits [1, V] after its last token."""
         self._take_room(len(ids))
         rows = torch.tensor(ids, device=self.device)
+        self._is_clean = False
         logits = self._run(input_ids=rows[None], **self._last_row_only)
         self._states = None if self._inputs is None else self._inputs.taken()
         self._remember(len(ids))
@@ -189,6 +196,7 @@ class StaticCausalLM:
         rows = self._rows_of(num_rows)
         rows.take(ids, parents)
         length = room_for(start + num_rows, self._shortest)
+        self._is_clean = False
         replay = self._replays.get((num_rows, length))
         if replay is None:
             with self._attention(length):
@@ -202,7 +210,6 @@ class StaticCausalLM:
     def _remember(self, num_rows: int) -> None:
         self._cache.num_read += num_rows
         self._num_last, self._last_kept = num_rows, -1
-        self._is_clean = False
 
     def _step(self, rows: "_Rows", length: int) -> None:
         """The pass itself: nothing in it knows where it starts but by reading ``_start``."""
@@ -210,15 +217,17 @@ class StaticCausalLM:
         cache.length, cache.places = length, self._start + rows.order
         ahead = cache.all_places[:length] - self._start  # below 0: read before
         mask = rows.sees.index_select(1, (ahead + 1).clamp(0, num_rows + 1))  # [N, L]
-        logits = self._run(
-            input_ids=rows.ids[None],
-            position_ids=(self._start + rows.depths)[None],
-            attention_mask=mask[None, None],
-        )
+        try:
+            logits = self._run(
+                input_ids=rows.ids[None],
+                position_ids=(self._start + rows.depths)[None],
+                attention_mask=mask[None, None],
+            )
+        finally:
+            cache.places = None  # else the next prefill would write there
         rows.logits.copy_(logits)
         if self._inputs is not None:
             rows.states.copy_(self._inputs.taken())
-        cache.places = None
 
     def _run(self, **inputs: Any) -> Tensor:
         """Logits [N, V]."""

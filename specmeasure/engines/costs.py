@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from specmeasure.decode.loop import Decoded, Decoder
+from specmeasure.decode.static_model import StaticCausalLM
 from specmeasure.decode.stopping import Cut
 from specmeasure.engines.proposing import Drafting
 from specmeasure.records.costs import CostRound, CostTable, DraftCosts
@@ -93,14 +94,17 @@ class CostMeter:
         """One candidate's part of a block by round, at the speed of the target's rounds.
 
         A candidate whose target verifies otherwise than for others, as after an early exit, is
-        timed at every block size, and what its verifications cost is part of it.
+        timed at every block size, and what its verifications cost is part of it. Where they are
+        launched from Python and the target's steps are graphs, its speed is that of steps of the
+        target timed beside it: its own are slower, and that is what it costs.
         """
         verifies_itself = drafting.target is not self.decoder.target
         lengths = tuple(range(self.most + 1)) if verifies_itself else self.num_drafts
         at = [lengths.index(number) for number in self.num_drafts]
         meter = replace(self, decoder=replace(self.decoder, target=drafting.target))
+        beside = self if self._is_faster_than(drafting) else None
         found = []
-        for one in meter._rounds(drafting, lengths):  # noqa: SLF001 - of its own kind
+        for one in meter._rounds(drafting, lengths, beside):  # noqa: SLF001 - of its own kind
             speeds = [
                 (step / timed.plain_s, timed)
                 for step, timed in zip(target.plain_s, one, strict=True)
@@ -156,15 +160,41 @@ class CostMeter:
             last = len(ids) + room_for(max(self.most, *rows))
             drafting.prepare(rows, first=len(ids) + 1, last=last)
 
-    def _rounds(self, drafting: Drafting, lengths: Sequence[int]) -> list[list["_Timed"]]:
-        """Sessions [round][context], after one that warms every shape up."""
+    def _is_faster_than(self, drafting: Drafting) -> bool:
+        """Whether the loop's target is captured, and the one that this candidate has is not."""
+        ours, its = (
+            isinstance(one, StaticCausalLM) for one in (self.decoder.target, drafting.target)
+        )
+        return ours and not its
+
+    def _rounds(
+        self, drafting: Drafting, lengths: Sequence[int], beside: "CostMeter | None" = None
+    ) -> list[list["_Timed"]]:
+        """Sessions [round][context], after one that warms every shape up.
+
+        Args:
+            drafting: what is timed.
+            lengths: of its blocks.
+            beside: whose plain steps, timed after each session, stand for the session's own.
+        """
         rng = random.Random(self.seed)
         self.prepare(drafting, range(1, max(*lengths, WARMING) + 2))
-        self._session(drafting.proposer, self.contexts[0], lengths, rng)
-        return [
-            [self._session(drafting.proposer, ids, lengths, rng) for ids in self.contexts]
-            for _ in range(NUM_ROUNDS)
-        ]
+        if beside is not None:
+            beside.prepare(Drafting(target=beside.decoder.target, proposer=None), (1,))
+
+        def session(ids: Sequence[int]) -> _Timed:
+            timed = self._session(drafting.proposer, ids, lengths, rng)
+            if beside is None:
+                return timed
+            return replace(timed, plain_s=beside._plain_s(ids))  # noqa: SLF001 - of its own kind
+
+        session(self.contexts[0])
+        return [[session(ids) for ids in self.contexts] for _ in range(NUM_ROUNDS)]
+
+    def _plain_s(self, context: Sequence[int]) -> float:
+        """A verification of one row, without a session around it."""
+        decoded = self._decode(_SomeTokens(self.decoder.device), context, [0] * 2 * NUM_STEPS)
+        return statistics.median(block.verify_s for block in decoded.blocks[1 + NUM_COLD :])
 
     def _session(
         self,

@@ -6,6 +6,7 @@ from specmeasure.decode.cache import CachedCausalLM
 from specmeasure.decode.graphs import Graphs
 from specmeasure.decode.static_check import static_twin
 from specmeasure.decode.static_model import StaticCausalLM
+from specmeasure.engines.room import explained_shortage
 from specmeasure.errors import UnsupportedModel
 
 
@@ -25,12 +26,17 @@ class GraphedModels:
         return self._graphs is not None
 
     def twin(self, model: CachedCausalLM) -> StaticCausalLM | None:
-        """The model for the loop; None: it has to decode with the cache that it has."""
+        """The model for the loop; None: it has to decode with the cache that it has.
+
+        Raises:
+            OutOfMemory: there was too little to try it.
+        """
         if self._graphs is None:
             return None
         if model not in self._twins:
             try:
-                self._twins[model] = static_twin(model, self._graphs)
+                with explained_shortage(_said_of_trial, model.device):
+                    self._twins[model] = static_twin(model, self._graphs)
             except UnsupportedModel as error:
                 self._twins[model] = str(error)
         found = self._twins[model]
@@ -44,7 +50,16 @@ class GraphedModels:
     def drop(self, models: Mapping[str, CachedCausalLM]) -> None:
         """Forget these models' twins."""
         for model in models.values():
-            self._twins.pop(model, None)
+            twin = self._twins.pop(model, None)
+            if isinstance(twin, StaticCausalLM):
+                twin.release()
+
+
+def _said_of_trial(there_is: str) -> str:
+    return (
+        f"Out of memory while CUDA graphs of a model were tried; {there_is}. Pass --no-graphs, "
+        "lower the dtype, or take a smaller model."
+    )
 
 
 def said_of_target(name: str, reason: str) -> str:
@@ -52,6 +67,15 @@ def said_of_target(name: str, reason: str) -> str:
     return (
         f"Target {name} decodes without CUDA graphs: {reason}. Every kernel is launched from "
         "Python, in all arms alike; small drafts lose most by it."
+    )
+
+
+def said_of_heads(name: str) -> str:
+    """One sentence, where the target's passes are captured: those of heads never are."""
+    return (
+        f"Heads {name} draft without CUDA graphs: only passes of whole models are captured. Their "
+        "kernels are launched from Python, which the baseline's are not: their arms' speedups are "
+        "lower bounds."
     )
 
 

@@ -10,12 +10,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from specmeasure.brief.numbers import byte_size
 from specmeasure.engines.bare_models import bare_model
 from specmeasure.engines.foreign_drafts import refuse_foreign
 from specmeasure.engines.locating import digest_of, explained, location
 from specmeasure.engines.room import explained_shortage, refuse_weights, ways_for_weights
 from specmeasure.errors import ModelError, UnsupportedModel
+from specmeasure.records.amounts import byte_size
 from specmeasure.records.plan import ModelOptions
 
 transformers_logging.disable_progress_bar()  # the CLI owns the terminal

@@ -7,12 +7,13 @@ seen; an allocator's rounding and gaps are not, nor the host memory of past answ
 Early exits are taken to share the target's cache, as they do unless the model cannot.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from specmeasure.decode.audit import ROWS_AT_ONCE
+from specmeasure.decode.cache import TAKE_ANY_MASK
 from specmeasure.decode.static_check import unfit
 from specmeasure.decode.static_model import StaticCausalLM
 from specmeasure.decode.teacher import LOGIT_BYTES
@@ -22,10 +23,11 @@ from specmeasure.engines.dry_passes import DryModel, Rows
 from specmeasure.engines.head_files import HeadsCheckpoint
 from specmeasure.engines.loading import pick_device
 from specmeasure.engines.models import drafts_of, heads_of
+from specmeasure.engines.proposing import DRAFT_ROWS, longest_read, target_rows
 from specmeasure.engines.room import free_bytes, workspace_bytes
 from specmeasure.errors import UnsupportedModel
 from specmeasure.records.memory import MemoryNeed, MemoryPrediction
-from specmeasure.records.plan import Arm, DraftSampling, Method, Plan, Sampling
+from specmeasure.records.plan import Arm, DraftSampling, Method, ModelOptions, Plan, Sampling
 from specmeasure.speculate.sampling import greedy_tokens, sampling_probs
 
 FLOAT_BYTES = 4  # of logits that are sampled from or audited, whatever the model's dtype
@@ -73,7 +75,8 @@ def predict_memory(
     has_graphs = options.graphs and device.type == "cuda"
     try:
         reckoning = _Reckoning(ahead.plan, models, longest, has_graphs=has_graphs)
-        workspace = workspace_bytes(device)
+        num_streams = 2 if reckoning.is_captured else 1  # cuBLAS has a workspace for each
+        workspace = num_streams * workspace_bytes(device)
         needs = tuple(reckoning.need(arm, workspace) for arm in ahead.plan.arms)
     except _UNTOLD:
         return None
@@ -87,19 +90,32 @@ def predict_memory(
 
 
 class _Held:
-    """What one model holds beside its weights while it decodes the longest answer."""
+    """What one model holds beside its weights while it decodes the longest answer.
 
-    def __init__(self, bare: BareModel, longest: Longest, *, is_static: bool) -> None:
+    Args:
+        bare: the model.
+        longest: prompt and answer.
+        room: tokens that it has to have room for if that is set aside; None: its cache grows.
+    """
+
+    def __init__(self, bare: BareModel, longest: Longest, *, room: int | None) -> None:
         self.vocab_size = bare.cached.vocab_size
-        self.is_static = is_static
+        self.is_static = is_static = room is not None
         self._own = DryModel(
             model=bare.cached, weights=bare.tensors, num_tokens=longest.num_context_tokens
         )
         self._decoding = self._own
-        if is_static:
-            self._decoding = replace(self._own, model=StaticCausalLM(bare.cached))
+        self._logits_bytes = FLOAT_BYTES  # each, as a pass leaves them
+        if room is not None:
+            static = StaticCausalLM(bare.cached)
+            self._decoding = replace(self._own, model=static, num_tokens=room)
+            self._logits_bytes = static.logits_dtype.itemsize
         self.prompt = self._decoding.read_prompt(longest.num_prompt_tokens)
-        self.cache_bytes = self._decoding.read_prompt(longest.num_context_tokens).cache_bytes
+        self.cache_bytes = (
+            self.prompt.cache_bytes
+            if is_static
+            else self._own.read_prompt(longest.num_context_tokens).cache_bytes
+        )
         self.idle_bytes = self.cache_bytes if is_static else 0  # while another model's arm decodes
 
     def decoding(self, passes: Sequence[Rows], pick: Callable[[Tensor], Tensor]) -> list[int]:
@@ -115,6 +131,10 @@ class _Held:
     def logit_bytes(self, num_rows: int) -> int:
         """Of rows over the vocabulary, in float32."""
         return num_rows * self.vocab_size * FLOAT_BYTES
+
+    def left_bytes(self, rows: Iterable[int]) -> int:
+        """Logits that captured passes of so many rows leave, each in tensors of their own."""
+        return sum(rows) * self.vocab_size * self._logits_bytes
 
 
 class _Reckoning:
@@ -134,10 +154,14 @@ class _Reckoning:
             name: HeadsCheckpoint.open(name, plan.options) for name in heads_of(plan.arms)
         }
         target = models[plan.target]
-        self._target = _Held(target, longest, is_static=has_graphs and _is_fit(target))
+        room = max(longest_read(arm, 0, longest.num_context_tokens) for arm in plan.arms)
+        self.is_captured = has_graphs and _is_fit(target, plan.options)
+        self._target = _Held(target, longest, room=room if self.is_captured else None)
         self._drafts = {
             name: _Held(
-                models[name], longest, is_static=self._target.is_static and _is_fit(models[name])
+                models[name],
+                longest,
+                room=room if self.is_captured and _is_fit(models[name], plan.options) else None,
             )
             for name in drafts_of(plan.arms)
         }
@@ -148,7 +172,7 @@ class _Reckoning:
         shapes = list(dict.fromkeys(map(_verified, plan.arms)))
         self._blocks = dict(zip(shapes, self._target.decoding(shapes, self._pick), strict=True))
         self._any_is_drawn = any(map(self._is_drawn, plan.arms))
-        self._graph_bytes = self._captured() if self._target.is_static else 0
+        self._graph_bytes = self._captured(plan.arms) if self.is_captured else 0
         self._audit_bytes = max(self._audits())
         width = target.cached.model.dtype.itemsize
         self._model_bytes = sum(one.weight_bytes for one in models.values()) + sum(
@@ -187,12 +211,13 @@ class _Reckoning:
             num_heads = self._heads[arm.heads].num_heads
             yield target.cache_bytes + graphs + 2 * target.logit_bytes(num_heads) + laws
 
-    def _captured(self) -> int:
-        """A bound of what graphs keep: the working memory of one pass, and their results."""
+    def _captured(self, arms: Sequence[Arm]) -> int:
+        """What graphs keep: the working memory of the largest pass, and the results of all."""
         beyond = [most - self._target.cache_bytes for most in self._blocks.values()]
         beyond += [most - self._drafts[name].cache_bytes for name, most in self._steps.items()]
-        num_rows = {rows for shape in self._blocks for rows in range(1, shape.number + 1)}
-        return max(beyond) + self._target.logit_bytes(sum(num_rows))
+        left = self._target.left_bytes({rows for arm in arms for rows in target_rows(arm)})
+        left += sum(one.left_bytes(DRAFT_ROWS) for one in self._drafts.values() if one.is_static)
+        return max(beyond) + left
 
     def _audits(self) -> Iterator[int]:
         """The most that audits of this run's answers hold beside weights.
@@ -227,9 +252,12 @@ class _Reckoning:
         return sampling_probs(logits, self._sampling)
 
 
-def _is_fit(bare: BareModel) -> bool:
-    """Whether its passes can be captured, as far as is known without weights."""
-    return unfit(bare.cached) is None
+def _is_fit(bare: BareModel, options: ModelOptions) -> bool:
+    """Whether its passes can be captured, as far as is known without weights.
+
+    Attention that takes no mask is not what a model without weights attends with.
+    """
+    return options.attn in (None, *TAKE_ANY_MASK) and unfit(bare.cached) is None
 
 
 def _verified(arm: Arm) -> Rows:

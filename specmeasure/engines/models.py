@@ -14,7 +14,12 @@ from specmeasure.decode.graphs import Graphs, graphs_of
 from specmeasure.decode.shared_exit import SharedExit, share_exit
 from specmeasure.decode.static_model import StaticCausalLM
 from specmeasure.engines.foreign_drafts import refuse_foreign
-from specmeasure.engines.graphed import GraphedModels, said_of_drafting, said_of_target
+from specmeasure.engines.graphed import (
+    GraphedModels,
+    said_of_drafting,
+    said_of_heads,
+    said_of_target,
+)
 from specmeasure.engines.head_files import HeadsCheckpoint
 from specmeasure.engines.heads import load_heads
 from specmeasure.engines.loading import (
@@ -158,25 +163,35 @@ class LoadedModels:
             return "it has another tokenizer, and what it reads is not one block after the other"
         return None
 
-    def graph_warnings(self, arms: Sequence[Arm]) -> tuple[str, ...]:
-        """What a reader should know of models that decode without graphs where there could be."""
+    def graph_warnings(self, arms: Sequence[Arm], *, loads_drafts: bool = True) -> tuple[str, ...]:
+        """What a reader should know of models that decode without graphs where there could be.
+
+        Args:
+            arms: whose models are meant.
+            loads_drafts: False: nothing is said of drafts that would have to be tried first.
+        """
         if not self._graphed.are_captured:
             return ()
         if self._graphed.twin(self.target) is None:
             return (said_of_target(self.name, self._graphed.reason(self.target) or ""),)
-        said = []
-        for arm in arms:
-            draft = self.drafting(arm)
-            if draft is None or isinstance(self.decoding_draft(arm), StaticCausalLM):
-                continue
-            reason = self._unlike_target(arm) or self._graphed.reason(draft) or ""
-            what = (
-                f"Draft {arm.draft} decodes"
-                if arm.draft is not None
-                else f"Early exit after layer {arm.exit_layer} decodes"
-            )
-            said.append(said_of_drafting(what, reason))
-        return tuple(dict.fromkeys(said))
+        said = (self._drafting_warning(arm, loads_drafts=loads_drafts) for arm in arms)
+        return tuple(dict.fromkeys(filter(None, said)))
+
+    def _drafting_warning(self, arm: Arm, *, loads_drafts: bool) -> str | None:
+        if arm.heads is not None:
+            return said_of_heads(arm.heads)
+        if arm.draft is None and arm.exit_layer is None:
+            return None
+        reason = self._unlike_target(arm)
+        if reason is None and loads_drafts and (draft := self.drafting(arm)) is not None:
+            is_captured = self._graphed.twin(draft) is not None
+            reason = None if is_captured else self._graphed.reason(draft)
+        what = (
+            f"Draft {arm.draft} decodes"
+            if arm.draft is not None
+            else f"Early exit after layer {arm.exit_layer} decodes"
+        )
+        return None if reason is None else said_of_drafting(what, reason)
 
     def add_draft(self, name: str) -> CachedCausalLM:
         """Load a draft beside the target's first layers; the target itself may draft, too."""

@@ -1,6 +1,6 @@
 """What drafts for an arm, and the target that verifies beside it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +45,15 @@ class Drafting:
             if isinstance(model, StaticCausalLM):
                 num_captures += model.prepare(its_rows, first=first, last=last)
         return num_captures
+
+    @torch.inference_mode()
+    def read_prompt(self, ids: Sequence[int]) -> None:
+        """Read it with every model that is captured, and forget it."""
+        for model in (self.target, self.draft_model):
+            if isinstance(model, StaticCausalLM):
+                model.reset(rolls_back=True)
+                model.prefill(ids)
+                model.reset(rolls_back=True)
 
 
 def target_rows(arm: Arm) -> tuple[int, ...]:

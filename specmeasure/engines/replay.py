@@ -77,7 +77,7 @@ class ReplayEngine:
         self.target_facts: ModelFacts = models.target_facts()
         self.warnings = (
             *set_up_warnings(self._texts.chat, self._eos_ids, plan),
-            *models.graph_warnings(plan.arms),
+            *models.graph_warnings(plan.arms, loads_drafts=False),  # one is in memory at a time
             *models.exit_warnings(plan.arms),
             *models.vocabulary_warnings(plan),
             *models.matching_warnings(plan),

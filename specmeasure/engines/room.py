@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-from specmeasure.brief.numbers import byte_size, count
+from specmeasure.decode.device_failures import is_shortage
 from specmeasure.errors import OutOfMemory
+from specmeasure.records.amounts import byte_size, count
 from specmeasure.records.memory import MemoryNeed, MemoryPrediction
 from specmeasure.records.plan import ModelOptions
 
@@ -56,14 +57,14 @@ def refuse_or_warn(
     Raises:
         OutOfMemory: it needs a tenth more than what is free.
     """
-    share, need = prediction.share_of_free, prediction.largest
-    if share is None or share < WARNED_ABOVE:
+    share, need, free = prediction.share_of_free, prediction.largest, prediction.free_bytes
+    if share is None or free is None or share < WARNED_ABOVE:
         return None
     num_new = prediction.num_context_tokens - prediction.num_prompt_tokens
     said = (
         f"arm {need.arm!r} needs about {byte_size(need.total_bytes)} at its longest, "
         f"{count(prediction.num_prompt_tokens, 'prompt token')} and {num_new} new ones: "
-        f"{parts_of(need)}; {byte_size(prediction.free_bytes)} are free on {prediction.device}."
+        f"{parts_of(need)}; {byte_size(free)} are free on {prediction.device}."
     )
     ways = what_to_lower(need, options, torch.device(prediction.device), longest_prompts)
     if share > REFUSED_ABOVE:
@@ -103,12 +104,6 @@ def explained_shortage(say: Callable[[str], str], device: torch.device) -> Itera
         if not is_shortage(error):
             raise
         raise OutOfMemory(say(_state(device))) from error
-
-
-def is_shortage(error: Exception) -> bool:
-    """Whether an allocation failed, on a GPU or on the host."""
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "allocate memory" in str(error)
 
 
 def parts_of(need: MemoryNeed) -> str:

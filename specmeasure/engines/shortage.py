@@ -14,11 +14,17 @@ from specmeasure.records.plan import Arm, DecodeSettings, Plan
 
 @contextmanager
 def explained_answer(
-    plan: Plan, arm: Arm, num_prompt_tokens: int, settings: DecodeSettings
+    plan: Plan, arm: Arm | None, num_prompt_tokens: int, settings: DecodeSettings
 ) -> Iterator[None]:
     """Turn a failed allocation into one message about the answer that was decoded or checked.
 
     What it should have taken is reckoned then, for its own length.
+
+    Args:
+        plan: of the run.
+        arm: that was decoded; None: it is not known whose answer was checked.
+        num_prompt_tokens: of its context.
+        settings: with the longest that the answer may be.
 
     Raises:
         OutOfMemory: with its length, what to lower, what was needed and what there is.
@@ -27,7 +33,8 @@ def explained_answer(
 
     def say(there_is: str) -> str:
         new = f"{settings.max_new_tokens} new"
-        where = f"{arm.name}: out of memory at {num_prompt_tokens} prompt and up to {new} tokens"
+        what = "audit" if arm is None else arm.name
+        where = f"{what}: out of memory at {num_prompt_tokens} prompt and up to {new} tokens"
         need = _need(plan, arm, num_prompt_tokens, settings)
         if need is None:
             ways = "lower --max-new-tokens or the dtype; leave out the longest prompts"
@@ -40,7 +47,7 @@ def explained_answer(
 
 
 def _need(
-    plan: Plan, arm: Arm, num_prompt_tokens: int, settings: DecodeSettings
+    plan: Plan, arm: Arm | None, num_prompt_tokens: int, settings: DecodeSettings
 ) -> MemoryNeed | None:
     longest = Longest(
         num_prompt_tokens=num_prompt_tokens,
@@ -52,4 +59,6 @@ def _need(
         prediction = predict_memory(ModelsAhead.read(plan), longest)
     except ModelError:  # files that are gone since
         return None
-    return None if prediction is None else prediction.of(arm.name)
+    if prediction is None:
+        return None
+    return prediction.largest if arm is None else prediction.of(arm.name)

@@ -129,7 +129,7 @@ class TransformersEngine:
                 torch.cuda.reset_peak_memory_stats(index)
         with explained_answer(self._plan, arm, len(context_ids), settings):
             drafting = drafting_for(arm, self._loaded, settings.sampling, generator=self._generator)
-            capture_s = self._prepare(drafting, arm, len(context_ids), settings.max_new_tokens)
+            capture_s = self._prepare(drafting, arm, context_ids, settings.max_new_tokens)
             decoder = replace(
                 self._decoder,
                 target=drafting.target,
@@ -154,12 +154,14 @@ class TransformersEngine:
         )
 
     def _prepare(
-        self, drafting: Drafting, arm: Arm, num_prompt_tokens: int, max_new_tokens: int
+        self, drafting: Drafting, arm: Arm, context_ids: Sequence[int], max_new_tokens: int
     ) -> float | None:
         """Seconds spent on graphs that the answer may need; None: all of them are there.
 
-        Caches that audits left behind, and that the loop does not use, are emptied.
+        Caches that audits left behind, and that the loop does not use, are emptied. After captures
+        the prompt is read once, so that the answer's own prefill is no slower than others'.
         """
+        num_prompt_tokens = len(context_ids)
         for model in (self._target, *self._drafts.values()):
             model.reset(rolls_back=False)
         clock = self._decoder.clock
@@ -169,7 +171,11 @@ class TransformersEngine:
             first=num_prompt_tokens + 1,
             last=longest_read(arm, num_prompt_tokens, max_new_tokens),
         )
-        return clock.seconds(begun, clock.mark()) if num_captures else None
+        if not num_captures:
+            return None
+        capture_s = clock.seconds(begun, clock.mark())
+        drafting.read_prompt(context_ids)
+        return capture_s
 
     def audit(
         self,
@@ -179,7 +185,7 @@ class TransformersEngine:
     ) -> Audit:
         """See ``audit_greedy``."""
         as_long = DecodeSettings(max_new_tokens=len(token_ids))
-        with explained_answer(self._plan, self._plan.arms[0], len(context_ids), as_long):
+        with explained_answer(self._plan, None, len(context_ids), as_long):
             return audit_greedy(
                 self._target, context_ids, token_ids, divergence=divergence, device=self._device
             )

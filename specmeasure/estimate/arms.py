@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from specmeasure.estimate import acceptance, latency
+from specmeasure.estimate.blocks import Ints
 from specmeasure.estimate.counts import own_windows
 from specmeasure.estimate.drafting import drafting
 from specmeasure.estimate.drift import losslessness
@@ -14,7 +13,7 @@ from specmeasure.estimate.one_piece import streamed
 from specmeasure.estimate.pairing import Pairs, by_cluster
 from specmeasure.estimate.quantiles import quantiles, request_times
 from specmeasure.estimate.textbook import textbook
-from specmeasure.estimate.trials import Trials, strata_of
+from specmeasure.estimate.trials import Trials, num_distinct, strata_of
 from specmeasure.estimate.workers import chance_of_workers
 from specmeasure.records.estimates import (
     ArmEstimates,
@@ -182,7 +181,7 @@ def alone(arm: Arm, measured: Measured, intervals: Intervals) -> ArmEstimates:
     return ArmEstimates(
         name=arm.name,
         num_speculative_tokens=arm.num_speculative_tokens,
-        num_prompts=len(np.unique(trials.table.prompt[answered.places])),
+        num_prompts=num_distinct(trials.table.prompt[answered.places]),
         num_trials=len(trials),
         num_failed_trials=len(trials) - len(answered),
         num_planned_trials=trace.manifest.num_planned_trials // len(trace.manifest.plan.arms),
@@ -190,10 +189,8 @@ def alone(arm: Arm, measured: Measured, intervals: Intervals) -> ArmEstimates:
         ttft_s=_middle_ttft(spent, ttft, intervals),
         tpot_s=latency.tpot(spent, intervals) if timed else nothing,
         memory_bytes=_memory_bytes(answered, windows_of(trace, arm)),
-        peak_memory_bytes=max(
-            (one.peak_memory_bytes for one in answered if one.peak_memory_bytes is not None),
-            default=None,
-        ),
+        peak_memory_bytes=_most(answered, trials.table.peak_bytes),
+        capture_s=_capture_s(trials),
         ttft_quantiles=ttft,
         tpot_quantiles=quantiles(waits.tpot_s, waits.cluster, intervals) if timed else nothing,
         end_to_end_quantiles=(
@@ -212,15 +209,24 @@ def _middle_ttft(
     return waits.p50 if intervals.cluster == "window" else intervals.median(spent.ttft_s)
 
 
-def _memory_bytes(trials: Sequence[TrialRecord], windows: Sequence[WindowRecord]) -> int | None:
+def _memory_bytes(trials: Trials, windows: Sequence[WindowRecord]) -> int | None:
     """Weights plus the largest cache that a trial held; the most that a server's processes did."""
-    sizes = [
-        trial.model_bytes + trial.cache_bytes
-        for trial in trials
-        if trial.model_bytes is not None and trial.cache_bytes is not None
-    ]
-    sizes += [window.memory_bytes for window in windows if window.memory_bytes is not None]
-    return max(sizes, default=None)
+    sizes = [window.memory_bytes for window in windows if window.memory_bytes is not None]
+    held = _most(trials, trials.table.held_bytes)
+    return max([*sizes, *([] if held is None else [held])], default=None)
+
+
+def _most(trials: Trials, sizes: Ints) -> int | None:
+    """The largest of sizes [T] of the table that one of these trials tells, −1 telling nothing."""
+    most = int(sizes[trials.places].max(initial=-1))
+    return None if most < 0 else most
+
+
+def _capture_s(trials: Trials) -> float | None:
+    """Seconds spent on graphs before trials; also before those that then failed."""
+    spent = [trials.table.capture_s[place] for place in trials.places.tolist()]
+    told = [seconds for seconds in spent if seconds is not None]
+    return sum(told) if told else None
 
 
 def windows_of(trace: Trace, arm: Arm) -> list[WindowRecord]:

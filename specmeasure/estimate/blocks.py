@@ -83,12 +83,13 @@ class Blocks:
     @classmethod
     def of(cls, trials: Sequence[TrialRecord]) -> Self:
         """Those of these trials; blocks that were made one by one are put into columns."""
-        held = [trial.blocks for trial in trials]
-        rows = [blocks for blocks in held if type(blocks) is BlockRows]  # many: isinstance is slow
-        if len(rows) == len(held) and len({id(blocks.columns) for blocks in rows}) == 1:
-            starts = np.array([blocks.start for blocks in rows], dtype=np.int64)
-            stops = np.array([blocks.stop for blocks in rows], dtype=np.int64)
-            return cls(columns=rows[0].columns, starts=starts, sizes=stops - starts)
+        held = list(map(attrgetter("blocks"), trials))
+        if set(map(type, held)) == {BlockRows}:
+            columns = held[0].columns
+            if len(set(map(id, map(attrgetter("columns"), held)))) == 1:
+                starts = np.fromiter(map(attrgetter("start"), held), np.int64, len(held))
+                stops = np.fromiter(map(attrgetter("stop"), held), np.int64, len(held))
+                return cls(columns=columns, starts=starts, sizes=stops - starts)
         sizes = np.array(list(map(len, held)), dtype=np.int64)
         columns = columns_of([block for blocks in held for block in blocks])
         return cls(columns=columns, starts=sizes.cumsum() - sizes, sizes=sizes)
@@ -205,12 +206,13 @@ def _sum_part(part: Part) -> BlockSums:
     later = ~part.is_prefill
     most = int(part.most_accepted.max(initial=0))
     has_drafts = np.flatnonzero(part.num_drafted)
-    trial = part.trial[has_drafts]
+    num_drafted_blocks = part.sums(part.num_drafted > 0)
+    trial = np.repeat(np.arange(len(part.sizes)), num_drafted_blocks)
     return BlockSums(
         num_passes=part.sizes,
         num_accepted=part.sums(part.num_accepted),
         num_drafted=part.sums(part.num_drafted),
-        num_drafted_blocks=part.sums(part.num_drafted > 0),
+        num_drafted_blocks=num_drafted_blocks,
         num_emitted=part.sums(part.num_emitted),
         num_reached=_at_least(trial, part.num_judged[has_drafts], len(part.sizes), most),
         num_kept=_at_least(trial, part.num_accepted[has_drafts], len(part.sizes), most),

@@ -4,23 +4,22 @@ What makes a trial crowded is said by ``Crowding.is_crowded``. Nothing here says
 trial was slow, nor is any removed.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-from specmeasure.estimate.intervals import Floats, Intervals
+from specmeasure.estimate.blocks import Flags, Floats, Ints
+from specmeasure.estimate.intervals import Intervals
+from specmeasure.estimate.trials import NO_WORKER, Table, Trials, numbered_together, renumbered
 from specmeasure.records.estimates import CrowdedArm, CrowdedTrials, Estimate, Unmeasured
-from specmeasure.records.machine import Crowding
+from specmeasure.records.machine import MOST_STALLED, SPARE_CORES, Crowding
 from specmeasure.records.plan import BASELINE_AGAIN
-from specmeasure.records.trace import Manifest, Trace, TrialRecord
+from specmeasure.records.trace import Manifest, TrialRecord
 
 MIN_CELLS = 24  # trials in cycles that differ; with fewer, χ² is no law of Q (Tate & Brown 1970)
-
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+UNSEEN = Crowding()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +30,9 @@ class _Watched:
     order, so that other work that comes and goes meets each of them as often.
     """
 
-    crowding: Sequence[Crowding]
-    is_crowded: Bools
+    other_cores: Floats  # NaN: not told
+    stalled_share: Floats  # NaN: not told
+    is_crowded: Flags
     arm: Ints  # place in the plan
     cycle: Ints
     prompt: Ints  # on one worker
@@ -41,28 +41,28 @@ class _Watched:
     decode_s: Floats
 
 
-def crowded_trials(trace: Trace, intervals: Intervals) -> CrowdedTrials | Unmeasured:
-    """How often other work crowded the run, by arm, and the A/A interval with and without it."""
-    names = [arm.name for arm in trace.manifest.plan.arms]
-    watched = _watched(trace, names)
-    if not watched.crowding:
+def crowded_trials(
+    trials: Sequence[TrialRecord], manifest: Manifest, intervals: Intervals
+) -> CrowdedTrials | Unmeasured:
+    """How often other work crowded a run's trials, by arm; the A/A interval with and without it."""
+    names = [arm.name for arm in manifest.plan.arms]
+    watched = _watched(Trials.of(trials), manifest, names)
+    num_trials = len(watched.is_crowded)
+    if not num_trials:
         return Unmeasured(reason="no trial was watched for other work")
-    crowded = [
-        one for one, is_so in zip(watched.crowding, watched.is_crowded, strict=True) if is_so
-    ]
-    trials = np.bincount(watched.arm, minlength=len(names)).tolist()
+    by_arm = np.bincount(watched.arm, minlength=len(names)).tolist()
     num_crowded = np.bincount(watched.arm[watched.is_crowded], minlength=len(names)).tolist()
     cells = _cells(watched, len(names))
     whole = cells[(cells >= 0).all(axis=1)]
     return CrowdedTrials(
-        num_trials=len(watched.crowding),
-        crowded_share=len(crowded) / len(watched.crowding),
-        num_cores=_num_cores(trace.manifest),
-        other_cores=_mean([one.other_cores for one in crowded]),
-        stalled_share=_mean([one.stalled_share for one in crowded]),
+        num_trials=num_trials,
+        crowded_share=int(watched.is_crowded.sum()) / num_trials,
+        num_cores=_num_cores(manifest),
+        other_cores=_mean(watched.other_cores[watched.is_crowded]),
+        stalled_share=_mean(watched.stalled_share[watched.is_crowded]),
         arms=tuple(
             CrowdedArm(name=name, num_trials=seen, crowded_share=number / seen if seen else None)
-            for name, seen, number in zip(names, trials, num_crowded, strict=True)
+            for name, seen, number in zip(names, by_arm, num_crowded, strict=True)
         ),
         p_value=cochran_q(watched.is_crowded[whole]),
         crowded_noise_floor=_noise_floor(watched, cells, names, intervals, crowded=True),
@@ -70,7 +70,15 @@ def crowded_trials(trace: Trace, intervals: Intervals) -> CrowdedTrials | Unmeas
     )
 
 
-def cochran_q(was_crowded: Bools) -> float | None:
+def says_crowded(
+    other_cores: Floats, stalled_share: Floats, threads: Floats, cores: Floats
+) -> Flags:
+    """What ``Crowding.is_crowded`` says of trials [T]; False where both signs are NaN."""
+    is_full = other_cores + threads > cores + SPARE_CORES
+    return np.asarray(is_full | (stalled_share > MOST_STALLED))
+
+
+def cochran_q(was_crowded: Flags) -> float | None:
     """The p-value of columns [arms] that are as often true as each other over rows [cycles].
 
     Rows that are all alike say nothing. None where fewer than two columns or too few cells remain.
@@ -90,39 +98,42 @@ def cochran_q(was_crowded: Bools) -> float | None:
     return float(special.chdtrc(num_arms - 1, q))
 
 
-def _watched(trace: Trace, names: Sequence[str]) -> _Watched:
+def _watched(trials: Trials, manifest: Manifest, names: Sequence[str]) -> _Watched:
     """Those of the plan's arms that did not fail."""
-    manifest = trace.manifest
-    device = manifest.models[0].device if manifest.models else "cpu"
-    rooms: dict[int | None, tuple[int, int]] = {}
-    found: list[tuple[TrialRecord, Crowding, bool]] = []
-    for trial in trace.trials:
-        if trial.crowding is None or trial.failed:
-            continue
-        if trial.worker not in rooms:
-            place = manifest.environment_of(trial.worker)
-            rooms[trial.worker] = place.threads_on(device), place.num_cores
-        is_crowded = trial.crowding.is_crowded(*rooms[trial.worker])
-        if is_crowded is not None:
-            found.append((trial, trial.crowding, is_crowded))
-    trials = [trial for trial, _, _ in found]
-    arms = {name: number for number, name in enumerate(names)}
+    table = trials.table
+    seen = [record.crowding or UNSEEN for record in table.records]
+    other = np.array([one.other_cores for one in seen], dtype=np.float64)
+    stalled = np.array([one.stalled_share for one in seen], dtype=np.float64)
+    is_told = ~(np.isnan(other) & np.isnan(stalled))
+    threads, cores = _rooms(table, manifest)
+    is_crowded = says_crowded(other, stalled, threads, cores)
+    places = {name: number for number, name in enumerate(names)}
+    in_plan = np.array([places.get(name, -1) for name in table.arms], dtype=np.int64)[table.arm]
+    own = trials.answered().where(is_told & (in_plan >= 0)).places
     return _Watched(
-        crowding=[crowding for _, crowding, _ in found],
-        is_crowded=np.array([is_so for _, _, is_so in found], dtype=bool),
-        arm=np.array([arms[trial.key.arm] for trial in trials], dtype=np.int64),
-        cycle=_numbered([(t.key.prompt_id, t.key.turn, t.key.repeat, t.worker) for t in trials]),
-        prompt=_numbered([(trial.key.prompt_id, trial.worker) for trial in trials]),
-        worker=np.array([trial.worker or 0 for trial in trials], dtype=np.int64),
-        num_decoded=np.array([(trial.num_emitted_tokens or 1) - 1.0 for trial in trials]),
-        decode_s=np.array([trial.decode_s or 0.0 for trial in trials]),
+        other_cores=other[own],
+        stalled_share=stalled[own],
+        is_crowded=is_crowded[own],
+        arm=in_plan[own],
+        cycle=renumbered(table.context[own]),
+        prompt=numbered_together(table.prompt[own], table.worker[own] - NO_WORKER),
+        worker=table.worker[own].clip(0),
+        num_decoded=(table.num_emitted[own] - 1).clip(0),
+        decode_s=table.decode_s[own],
     )
 
 
-def _numbered(names: Sequence[Hashable]) -> Ints:
-    """Each name by the place at which it is first met among the distinct ones."""
-    numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+def _rooms(table: Table, manifest: Manifest) -> tuple[Floats, Floats]:
+    """The threads [T] that decoded each trial, and the cores [T] that they had."""
+    device = manifest.models[0].device if manifest.models else "cpu"
+    workers, own = np.unique(table.worker, return_inverse=True)
+    places = [
+        manifest.environment_of(None if number == NO_WORKER else number)
+        for number in workers.tolist()
+    ]
+    threads = np.array([place.threads_on(device) for place in places], dtype=np.float64)
+    cores = np.array([place.num_cores for place in places], dtype=np.float64)
+    return threads[own], cores[own]
 
 
 def _cells(watched: _Watched, num_arms: int) -> Ints:
@@ -139,9 +150,10 @@ def _num_cores(manifest: Manifest) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    told = [value for value in values if value is not None]
-    return sum(told) / len(told) if told else None
+def _mean(values: Floats) -> float | None:
+    """Of those that were told."""
+    told = values[~np.isnan(values)]
+    return float(told.mean()) if len(told) else None
 
 
 def _noise_floor(

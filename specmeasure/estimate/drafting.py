@@ -68,15 +68,19 @@ def drafting(
 
 
 def rate_and_length(
-    rows: Sequence[Sequence[TrialRecord]], most_drafts: int, intervals: Intervals
+    rows: Sequence[Sequence[TrialRecord]], intervals: Intervals
 ) -> tuple[Estimate, Estimate]:
     """The acceptance rate and τ of some of an arm's trials, which windows do not tell apart."""
     if not _are_served(rows):
-        counts = acceptance.count_acceptance(rows, most_drafts)
-        strata = strata_of(rows)
+        own, strata = Rows.of(rows), strata_of(rows)
+        acceptance.refuse_uneven_sums(own.flat)
+        counted = own.table.block_sums
+        num_accepted = own.sums(counted.num_accepted)
         return (
-            acceptance.draft_acceptance_rate(counts, intervals, strata=strata),
-            acceptance.mean_acceptance_length(counts, intervals, strata=strata),
+            intervals.rate(num_accepted, own.sums(counted.num_drafted), strata=strata),
+            acceptance.length(
+                num_accepted, own.sums(counted.num_drafted_blocks), intervals, strata=strata
+            ),
         )
     requests = _told_by_requests(rows)
     if requests is None:

@@ -3,6 +3,9 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
+
+from specmeasure.estimate.trials import Trials
 from specmeasure.records.estimates import FirstDivergence, Losslessness, NearTie, Unmeasured
 from specmeasure.records.plan import TrialKey
 from specmeasure.records.trace import Audit, SuspectToken, TrialRecord
@@ -27,11 +30,13 @@ def losslessness(
     Those that were not audited are compared with the baseline's answers to the same prompt, by the
     digests of ids, or of text where the servers give none.
     """
-    trials = list(trials)
-    audited = [(trial, audit) for trial in trials if (audit := trial.audit) is not None]
-    if trials and not any(trial.sampling.is_greedy for trial in trials):
+    own = Trials.of(trials)
+    table, places = own.table, own.places
+    if len(own) and not table.is_greedy[places].any():
         return Unmeasured(reason="no answer was decoded greedily; sampled ones differ by chance")
-    suspected = [(trial, audit) for trial, audit in audited if audit.suspects]
+    audits = list(map(table.audits.__getitem__, places.tolist()))
+    audited = [audit for audit in audits if audit is not None]
+    suspected = _named(own, [audit and audit.suspects for audit in audits])
     divergent = [
         (trial, next(s for s in audit.suspects if not is_near_tie(s)))
         for trial, audit in suspected
@@ -39,15 +44,15 @@ def losslessness(
     ]
     num_identical = len(audited) - len(suspected)
     suspects = [s for _, s in divergent] or [s for _, audit in suspected for s in audit.suspects]
-    differs = _differences(trials, baseline)
+    differs = _differences(own, baseline)
     worst = max(suspects, key=lambda suspect: suspect.delta, default=None)
     return Losslessness(
         num_trials=len(audited),
-        num_sampled=sum(not (trial.failed or trial.sampling.is_greedy) for trial in trials),
+        num_sampled=int((~(table.failed | table.is_greedy))[places].sum()),
         num_identical=num_identical,
         num_near_tie=len(audited) - num_identical - len(divergent),
         num_divergent=len(divergent),
-        num_checked_tokens=sum(audit.num_checked_tokens for _, audit in audited),
+        num_checked_tokens=sum(audit.num_checked_tokens for audit in audited),
         num_differing_from_baseline=sum(differs),
         num_compared=len(differs),
         compared_as_text=as_text,
@@ -57,22 +62,31 @@ def losslessness(
             _place(trial.key, suspect.index) for trial, suspect in divergent[:MOST_NAMED]
         ),
         near_ties=_near_ties(suspected),
-        first_divergences=_first_divergences(audited),
+        first_divergences=_first_divergences(
+            _named(own, [audit and audit.divergence for audit in audits])
+        ),
     )
 
 
-def _differences(trials: Sequence[TrialRecord], baseline: Sequence[TrialRecord]) -> list[bool]:
+def _named(trials: Trials, found: Sequence[object]) -> list[tuple[TrialRecord, Audit]]:
+    """The trials whose audit found something, with it; they are few."""
+    flagged = (trials[place] for place, one in enumerate(found) if one)
+    return [(trial, audit) for trial in flagged if (audit := trial.audit) is not None]
+
+
+def _differences(trials: Trials, baseline: Sequence[TrialRecord]) -> list[bool]:
     """Of each trial that was compared: whether it is none of the baseline's own answers.
 
     An audit tells; of a trial without one the digest, where the baseline answered the same prompt.
     """
-    audits = [trial.audit for trial in trials]
+    audits = [trials.table.audits[place] for place in trials.places.tolist()]
     own: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
     for trial in baseline if None in audits else ():
         if _has_answer(trial):
             own[trial.key.prompt_id, trial.key.turn].add(trial.ids_hash or "")
     differs = [audit.divergence is not None for audit in audits if audit is not None]
-    for trial in (trial for trial, audit in zip(trials, audits, strict=True) if audit is None):
+    unaudited = np.flatnonzero([audit is None for audit in audits])
+    for trial in map(trials.__getitem__, unaudited.tolist()):
         answers = own.get((trial.key.prompt_id, trial.key.turn))
         if _has_answer(trial) and answers:
             differs.append(trial.ids_hash not in answers)

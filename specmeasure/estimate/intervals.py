@@ -131,14 +131,17 @@ class Intervals:
         With ``strata`` [n] of several workers a prompt's others of its worker weigh for it, so that
         ``statistic`` must not change where all sums double.
 
-        Formula: variance = Σ_h (n_h − 1) / n_h Σ_i (θ_hi − mean_h)², with h the strata
+        Formula: variance = Σ_h (n_h − 1) / n_h Σ_i (θ_hi − mean_h)², with h the strata; of several
+        the degrees of freedom are no more than Satterthwaite's.
         """
         num_prompts = len(arrays[0])
         if num_prompts < MIN_PROMPTS:
             return too_few(num_prompts, self.cluster)
         own = np.zeros(num_prompts, np.int64) if strata is None else stratified.joined(strata)
+        shares = arrays[-1] if weights is None else weights
+        num_effective = effective_number(shares)
         if own.max() == 0:
-            left_out = statistic(*map(_sums_without_each, arrays))
+            left_out = statistic(*map(stratified.sums_of_others, arrays))
             influences = left_out.mean() - left_out
             squares = float(np.square(influences).sum())
             variance = (num_prompts - 1) / num_prompts * squares
@@ -146,13 +149,17 @@ class Intervals:
             left_out = statistic(*(stratified.sums_without_each(one, own) for one in arrays))
             influences = stratified.deviations(left_out, own)
             squares = float(np.square(influences).sum())
-            variance = stratified.variance(influences, own)
+            by_stratum = stratified.variances(influences, own)
+            variance = float(by_stratum.sum())
+            if variance:
+                degrees = stratified.degrees(by_stratum, shares, own)
+                num_effective = min(num_effective, degrees + len(by_stratum))
         return Spread(
             value=float(statistic(*(one.sum() for one in arrays))),
             standard_error=float(np.sqrt(variance)),
             num_prompts=num_prompts,
-            num_effective_prompts=effective_number(arrays[-1] if weights is None else weights),
-            skewness=float(((influences / math.sqrt(squares)) ** 3).sum()) if squares else 0.0,
+            num_effective_prompts=num_effective,
+            skewness=_skewness(influences / math.sqrt(squares)) if squares else 0.0,
             num_strata=int(own.max()) + 1,
         )
 
@@ -246,15 +253,9 @@ def _ranks(uniform: Floats, n: int) -> NDArray[np.int64]:
     return np.minimum((uniform * n).astype(np.int64), n - 1)
 
 
-def _sums_without_each(values: Floats) -> Floats:
-    """Σ over all others, for each of [n].
-
-    Summed from both ends: the total less the value would lose what is small beside it, and be 0
-    where the others are not.
-    """
-    before = np.concatenate(([0.0], values[:-1].cumsum()))
-    after = np.concatenate((values[:0:-1].cumsum()[::-1], [0.0]))
-    return before + after
+def _skewness(influences: Floats) -> float:
+    """Σ of the cubes, which multiply faster than a power is taken."""
+    return float((influences * influences * influences).sum())
 
 
 def effective_number(weights: Floats) -> float:

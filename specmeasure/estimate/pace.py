@@ -5,6 +5,7 @@ Here a pass counts as the arm's own median pass with as many drafts, and what a 
 costs is taken out. What is left is the machine, and what this trial alone met.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -111,21 +112,23 @@ def _timed_passes(trials: Trials, group: Ints) -> Iterator[_Passes]:
     narrow = np.min_scalar_type(num_kinds)  # few bits sort in linear time
     for part in trials.table.blocks.at(trials.places).parts():
         of_trial = 1 + width * group[part.first_trial : part.first_trial + len(part.sizes)]
-        kind = of_trial.astype(narrow)[part.trial] + part.num_drafted.astype(narrow)
+        kind = np.repeat(of_trial.astype(narrow), part.sizes) + part.num_drafted.astype(narrow)
         kind[part.is_prefill] = 0
         yield _Passes(part=part, kind=kind, seconds=part.draft_s + part.verify_s)
 
 
 def _kind_medians(parts: Sequence[_Passes]) -> Floats:
     """The median seconds of each kind of pass; 0 of prefills, and of kinds that do not occur."""
-    kind = np.concatenate([np.zeros(0, np.uint8), *(one.kind for one in parts)])
-    seconds = np.concatenate([np.zeros(0), *(one.seconds for one in parts)])
-    seconds = seconds[np.argsort(kind, kind="stable")]
-    ends = np.bincount(kind, minlength=1).cumsum()
-    medians = np.zeros(len(ends))
-    for number, (start, end) in enumerate(pairwise(ends), start=1):
-        if end > start:
-            medians[number] = np.median(seconds[start:end])
+    by_kind: defaultdict[int, list[Floats]] = defaultdict(list)
+    for one in parts:  # each small enough for the processor's cache, where sorting is fast
+        ordered = one.seconds[np.argsort(one.kind, kind="stable")]
+        ends = np.bincount(one.kind, minlength=1).cumsum().tolist()
+        for number, (start, end) in enumerate(pairwise(ends), start=1):
+            if end > start:
+                by_kind[number].append(ordered[start:end])
+    medians = np.zeros(max(by_kind, default=0) + 1)
+    for number, seconds in by_kind.items():
+        medians[number] = np.median(np.concatenate(seconds), overwrite_input=True)
     return medians
 
 

@@ -12,6 +12,7 @@ from operator import add
 
 from scipy import stats
 
+from specmeasure.estimate.trials import Trials
 from specmeasure.records.estimates import SampledLosslessness, Unmeasured
 from specmeasure.records.trace import Pull, SampledAudit, Score, TrialRecord
 
@@ -28,7 +29,8 @@ def sampled_losslessness(
         trials: of the arm, greedy ones among them or not.
         baseline: trials that decoded without drafts, other ones than ``trials``.
     """
-    sampled = [trial for trial in trials if not (trial.failed or trial.sampling.is_greedy)]
+    answered = Trials.of(trials).answered()
+    sampled = answered.where(~answered.table.is_greedy)
     if not sampled:
         return None
     audits = _audits(sampled)

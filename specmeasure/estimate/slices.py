@@ -12,29 +12,26 @@ so and take no look.
 """
 
 from bisect import bisect
-from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from specmeasure.estimate import latency
+from specmeasure.estimate.blocks import Ints
 from specmeasure.estimate.drafting import rate_and_length
 from specmeasure.estimate.intervals import Intervals, Spread
 from specmeasure.estimate.pairing import Names, Pairs
-from specmeasure.estimate.trials import numbered, renumbered
-from specmeasure.records.estimates import SliceEstimates, Unmeasured
+from specmeasure.estimate.trials import NO_WORKER, Trials, numbered, numbered_together, renumbered
+from specmeasure.records.estimates import WORKER_AXIS, SliceEstimates, Unmeasured
 from specmeasure.records.plan import Sampling, TrialKey
 from specmeasure.records.trace import TrialRecord
 
 _BANDS = (64, 256, 1024, 4096, 16384)  # prompt tokens; the last band is open
 _LABELS = ("category", "source", "language")
-_COMPUTED = (
-    "length",
-    "turn",
-    "sampling",
-    "worker",
-)  # a field of the user's can have these names too
+# a field of the user's can have these names, too
+_COMPUTED = ("length", "turn", "sampling", WORKER_AXIS)
 _NO_CHANGE = 1.0
 
 
@@ -64,13 +61,12 @@ class _Part:
 
 def slice_arms(
     pairs_by_arm: Mapping[str, Pairs],
-    most_drafts: Mapping[str, int],  # K, by arm
     intervals: Intervals,
     untimed: Container[TrialKey] = frozenset(),  # their answers count, their speed does not
 ) -> dict[str, tuple[SliceEstimates, ...]]:
     """The slices of every arm, axis by axis, in order of first appearance."""
-    compared = {id(one): one for pairs in pairs_by_arm.values() for one in pairs.baseline.flat}
-    axes = find_axes(list(compared.values()))  # the same for all arms, so that they compare
+    compared = Trials.joined([pairs.baseline.flat for pairs in pairs_by_arm.values()])
+    axes = find_axes(compared)  # the same for all arms, so that they compare
     parts = [
         part
         for arm, pairs in pairs_by_arm.items()
@@ -87,7 +83,7 @@ def slice_arms(
     for part in parts:
         is_look = isinstance(part.speedup, Spread)
         look = replace(intervals, level=next(untaken)) if is_look else intervals
-        slices[part.arm].append(_estimates(part, most_drafts[part.arm], look, all_looks))
+        slices[part.arm].append(_estimates(part, look, all_looks))
     return {arm: tuple(found) for arm, found in slices.items()}
 
 
@@ -106,7 +102,7 @@ def names_by_axis(trials: Sequence[Sliced]) -> dict[str, Names]:
 
     Trials are alike in few ways: names are looked up once for each.
     """
-    kind = numbered(_kinds(list(trials)))
+    kind = _kinds(trials)
     _, firsts = np.unique(kind, return_index=True)
     examples = [slice_names(trials[place]) for place in firsts.tolist()]
     found = {}
@@ -128,7 +124,7 @@ def slice_names(trial: Sliced) -> dict[str, str]:
         **length,
         "turn": str(trial.key.turn + 1),
         "sampling": str(trial.sampling),
-        **({} if worker is None else {"worker": str(worker)}),
+        **({} if worker is None else {WORKER_AXIS: str(worker)}),
     }
     fields = {
         f"field {axis}" if axis in _COMPUTED else axis: name
@@ -143,16 +139,30 @@ def _worker(trial: Sliced) -> int | None:
     return trial.worker if type(trial) is TrialRecord else None
 
 
-def _kinds(trials: Sequence[Sliced]) -> Iterator[Hashable]:
-    """What ``slice_names`` looks at of each trial; records of one trace share their labels."""
-    lengths = [trial.num_prompt_tokens for trial in trials]
-    return zip(
-        [id(trial.labels) for trial in trials],
-        [None if length is None else bisect(_BANDS, length) for length in lengths],
-        [trial.key.turn for trial in trials],
-        [id(trial.sampling) for trial in trials],
-        map(_worker, trials),
-        strict=True,
+def _kinds(trials: Sequence[Sliced]) -> Ints:
+    """The number of each trial's kind: ``slice_names`` calls those of one kind alike.
+
+    Records of one trace share their labels.
+    """
+    if isinstance(trials, Trials):
+        table, places = trials.table, trials.places
+        bands = np.searchsorted(_BANDS, table.num_asked[places], side="right") + 1
+        return numbered_together(
+            table.labels[places],
+            bands * table.asked_is_known[places],
+            table.turn[places],
+            table.sampling[places],
+            table.worker[places] - NO_WORKER,
+        )
+    return numbered(
+        (
+            id(trial.labels),
+            None if (length := trial.num_prompt_tokens) is None else bisect(_BANDS, length),
+            trial.key.turn,
+            id(trial.sampling),
+            _worker(trial),
+        )
+        for trial in trials
     )
 
 
@@ -204,10 +214,8 @@ def _shortest(part: _Part) -> int:
     return int(rows.table.num_asked[rows.places].min())
 
 
-def _estimates(
-    part: _Part, most_drafts: int, look: Intervals, all_looks: Intervals
-) -> SliceEstimates:
-    rate, length = rate_and_length(part.pairs.arm, most_drafts, all_looks)
+def _estimates(part: _Part, look: Intervals, all_looks: Intervals) -> SliceEstimates:
+    rate, length = rate_and_length(part.pairs.arm, all_looks)
     speedup = part.speedup
     return SliceEstimates(
         axis=part.axis,

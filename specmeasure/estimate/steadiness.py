@@ -36,7 +36,7 @@ def steadiness(trials: Sequence[TrialRecord]) -> Steadiness | Unmeasured:
     own = Trials.of(trials).answered()
     table = own.table
     longer = own.where(table.num_emitted > 1)
-    if any(trial.group is not None for trial in longer):
+    if table.is_grouped:
         return _steadiness_of_windows(longer.where(table.decode_s != 0))
     clocks = _clock_troubles(longer)
     timed = longer.where((table.decode_s != 0) & ~_goes_back(table))

@@ -1,7 +1,7 @@
 """From a trace to all of its estimates."""
 
 from dataclasses import replace
-from itertools import chain
+from operator import attrgetter
 
 import numpy as np
 
@@ -18,12 +18,12 @@ from specmeasure.estimate.pairing import pair_trials
 from specmeasure.estimate.sampled_drift import sampled_losslessness
 from specmeasure.estimate.slices import slice_arms
 from specmeasure.estimate.steadiness import steadiness
-from specmeasure.estimate.trials import Table, Trials
+from specmeasure.estimate.trials import Table, Trials, num_distinct
 from specmeasure.estimate.ways import compare_ways
 from specmeasure.estimate.workers import refuse_unlike_workers
 from specmeasure.records.estimates import Estimate, Estimates, Unmeasured
-from specmeasure.records.plan import BASELINE_AGAIN
-from specmeasure.records.trace import Trace, TrialRecord
+from specmeasure.records.plan import BASELINE_AGAIN, TrialKey
+from specmeasure.records.trace import Trace
 
 UNCOUNTED = "the server does not say how many tokens it sent"
 
@@ -40,7 +40,7 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
     by_arm = _by_arm(trace)
     baseline = plan.arms[0]
     table = by_arm[baseline.name].table
-    if any(trial.group is not None for trial in table.records):
+    if table.is_grouped:
         intervals = replace(intervals, cluster="window")
     answered = by_arm[baseline.name].answered().places
     if not len(answered):
@@ -55,11 +55,10 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
         arm.name: pair_trials(by_arm[baseline.name], by_arm[arm.name])
         for arm in plan.speculative_arms
     }
-    measured = Measured(trace=trace, by_arm=by_arm, untimed=in_one_piece(trace))
-    most_drafts = {arm.name: arm.draft_depth for arm in plan.arms}
-    slices = slice_arms(pairs, most_drafts, intervals, measured.untimed)
+    measured = Measured(trace=trace, by_arm=by_arm, untimed=_untimed(trace, table))
+    slices = slice_arms(pairs, intervals, measured.untimed)
     again = by_arm[BASELINE_AGAIN.name]
-    undrafted = list(chain(by_arm[baseline.name], again))
+    undrafted = Trials.joined([by_arm[baseline.name], again])
     candidates = [
         replace(
             beside_baseline(arm, measured, pairs[arm.name], intervals),
@@ -71,9 +70,10 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
         for arm in plan.speculative_arms
     ]
     return Estimates(
-        num_prompts=len(np.unique(table.prompt[answered])),
+        num_prompts=num_distinct(table.prompt[answered]),
         num_planned_trials=trace.manifest.num_planned_trials,
         num_recorded_trials=len(trace.trials),
+        num_void_trials=trace.num_void,
         noise_floor=_noise_floor(measured, intervals),
         baseline=replace(
             alone(baseline, measured, intervals),
@@ -81,7 +81,7 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
         ),
         arms=tuple(candidates),
         steadiness=steadiness(streamed(Trials.all_of(table), measured.untimed)),
-        crowding=crowded_trials(trace, intervals),
+        crowding=crowded_trials(Trials.all_of(table), trace.manifest, intervals),
         ways=compare_ways(trace, candidates, intervals),
         num_resamples=intervals.num_resamples,
         seed=intervals.seed,
@@ -90,27 +90,28 @@ def estimate(trace: Trace, intervals: Intervals) -> Estimates:
 
 def _by_arm(trace: Trace) -> dict[str, Trials]:
     """Each arm's trials; an answer whose tokens nobody counted has failed for our purposes."""
-    records = [
-        trial if trial.failed or trial.num_emitted_tokens is not None else _uncounted(trial)
-        for trial in trace.trials
-    ]
-    places: dict[str, list[int]] = {
-        arm.name: [] for arm in (*trace.manifest.plan.arms, BASELINE_AGAIN)
-    }
-    for place, trial in enumerate(records):
-        places.setdefault(trial.key.arm, []).append(place)
-    for arm in trace.manifest.plan.speculative_arms:
-        own = [records[place] for place in places[arm.name]]
-        if any(trial.key.load is not None for trial in own):
-            told = with_silent_requests(own, windows_of(trace, arm))
-            for place, trial in zip(places[arm.name], told, strict=True):
-                records[place] = trial
+    records = list(trace.trials)
+    for place, count in enumerate(map(attrgetter("num_emitted_tokens"), trace.trials)):
+        if count is None and not records[place].failed:
+            records[place] = replace(records[place], error=UNCOUNTED)
     table = Table(records)
-    return {name: Trials(table, np.array(own, dtype=np.int64)) for name, own in places.items()}
+    places = {name: np.flatnonzero(table.arm == number) for name, number in table.arms.items()}
+    nothing = np.zeros(0, dtype=np.int64)
+    planned = [arm.name for arm in (*trace.manifest.plan.arms, BASELINE_AGAIN)]
+    places = dict.fromkeys(planned, nothing) | places
+    if table.is_served.any():
+        for arm in trace.manifest.plan.speculative_arms:
+            own = places[arm.name].tolist()
+            told = with_silent_requests([records[place] for place in own], windows_of(trace, arm))
+            for place, trial in zip(own, told, strict=True):
+                records[place] = trial
+        table = Table(records)
+    return {name: Trials(table, own) for name, own in places.items()}
 
 
-def _uncounted(trial: TrialRecord) -> TrialRecord:
-    return replace(trial, error=UNCOUNTED)
+def _untimed(trace: Trace, table: Table) -> frozenset[TrialKey]:
+    """In process every pass is timed where it is made."""
+    return in_one_piece(trace) if table.is_served.any() else frozenset()
 
 
 def _refuse_wrong_counts(trace: Trace, table: Table) -> None:

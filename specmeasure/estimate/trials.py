@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from specmeasure.estimate.blocks import Blocks, BlockSums, Flags, Floats, Ints, sum_blocks
 from specmeasure.records.plan import TrialKey
 from specmeasure.records.serving import Load
-from specmeasure.records.trace import TrialRecord
+from specmeasure.records.trace import Audit, TrialRecord
 
 Cluster = str | tuple[Load | None, int]
 NO_WORKER = -1
@@ -36,7 +36,8 @@ class Table:
 
     @cached_property
     def failed(self) -> Flags:
-        return np.array([record.error is not None for record in self.records], dtype=np.bool_)
+        errors = [record.error for record in self.records]
+        return np.array([error is not None for error in errors], dtype=np.bool_)
 
     @cached_property
     def decode_s(self) -> Floats:
@@ -65,8 +66,66 @@ class Table:
         return [record.key for record in self.records]
 
     @cached_property
+    def capture_s(self) -> list[float | None]:
+        """Spent on graphs before each trial."""
+        return [record.capture_s for record in self.records]
+
+    @cached_property
+    def is_greedy(self) -> Flags:
+        """Whether the answer was decoded greedily."""
+        _, firsts = np.unique(self.sampling, return_index=True)
+        greedy = [self.records[place].sampling.is_greedy for place in firsts.tolist()]
+        return np.array(greedy, dtype=np.bool_)[self.sampling]
+
+    @cached_property
+    def sampling(self) -> Ints:
+        """Trials that share a number share how they were sampled; others may do so, too."""
+        return numbered([id(record.sampling) for record in self.records])
+
+    @cached_property
+    def labels(self) -> Ints:
+        """Trials that share a number share their labels; others may do so, too."""
+        return numbered([id(record.labels) for record in self.records])
+
+    @cached_property
+    def asked_is_known(self) -> Flags:
+        """Whether the prompt's tokens were counted."""
+        counts = [record.num_prompt_tokens for record in self.records]
+        return np.array([count is not None for count in counts], dtype=np.bool_)
+
+    @cached_property
+    def audits(self) -> list[Audit | None]:
+        every = [record.checks for record in self.records]
+        return [None if checks is None else checks.audit for checks in every]
+
+    @cached_property
+    def held_bytes(self) -> Ints:
+        """Weights and cache; −1 where one is unknown."""
+        return np.array(
+            [
+                -1
+                if record.model_bytes is None or record.cache_bytes is None
+                else record.model_bytes + record.cache_bytes
+                for record in self.records
+            ],
+            dtype=np.int64,
+        )
+
+    @cached_property
+    def peak_bytes(self) -> Ints:
+        """−1 where unknown."""
+        peaks = [record.peak_memory_bytes for record in self.records]
+        return np.array([-1 if peak is None else peak for peak in peaks], dtype=np.int64)
+
+    @cached_property
     def arm(self) -> Ints:
         return numbered([key.arm for key in self.keys])
+
+    @cached_property
+    def arms(self) -> dict[str, int]:
+        """The number of each arm."""
+        _, firsts = np.unique(self.arm, return_index=True)
+        return {self.keys[place].arm: number for number, place in enumerate(firsts.tolist())}
 
     @cached_property
     def prompt(self) -> Ints:
@@ -74,31 +133,33 @@ class Table:
 
     @cached_property
     def cluster(self) -> Ints:
-        groups = [record.group for record in self.records]
-        if all(group is None for group in groups):
-            return self.prompt
-        return numbered(map(cluster_of, self.records))
+        return numbered(map(cluster_of, self.records)) if self.is_grouped else self.prompt
+
+    @cached_property
+    def is_grouped(self) -> bool:
+        """Whether some prompts were sent together."""
+        return bool(set(map(attrgetter("group"), self.records)) - {None})
 
     @cached_property
     def context(self) -> Ints:
         """What is answered: a prompt's turn in one repeat, at a load, on a worker."""
-        found = self.prompt
-        for parts in (
-            np.array([key.turn for key in self.keys], dtype=np.int64),
+        return numbered_together(
+            self.prompt,
+            self.turn,
             np.array([key.repeat for key in self.keys], dtype=np.int64),
             numbered([key.load for key in self.keys]),
             self.worker - NO_WORKER,
-        ):
-            if parts.any():
-                found = renumbered(found * (int(parts.max()) + 1) + parts)
-        return found
+        )
+
+    @cached_property
+    def turn(self) -> Ints:
+        return np.array([key.turn for key in self.keys], dtype=np.int64)
 
     @cached_property
     def worker(self) -> Ints:
         numbers = [record.worker for record in self.records]
-        return np.array(
-            [NO_WORKER if number is None else number for number in numbers], dtype=np.int64
-        )
+        told = [NO_WORKER if number is None else number for number in numbers]
+        return np.array(told, dtype=np.int64)
 
     @cached_property
     def blocks(self) -> Blocks:
@@ -136,6 +197,13 @@ class Trials(Sequence[TrialRecord]):
     @classmethod
     def all_of(cls, table: Table) -> "Trials":
         return cls(table, np.arange(len(table)))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Trials"]) -> "Trials":
+        """One part after the other."""
+        if len({id(part.table) for part in parts}) == 1:
+            return cls(parts[0].table, np.concatenate([part.places for part in parts]))
+        return cls.of([trial for part in parts for trial in part])
 
     def where(self, flags: Flags) -> "Trials":
         """Those that flags [T] of the table say."""
@@ -257,7 +325,21 @@ def numbered(names: Iterable[Hashable]) -> Ints:
     """The number of each name, in order of first appearance."""
     found = list(names)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(found))}
-    return np.array(list(map(numbers.__getitem__, found)), dtype=np.int64)
+    return np.fromiter(map(numbers.__getitem__, found), np.int64, len(found))
+
+
+def numbered_together(*columns: Ints) -> Ints:
+    """The number of each row of columns [T] of numbers from 0, in order of first appearance."""
+    found = renumbered(columns[0])
+    for column in columns[1:]:
+        if column.any():
+            found = renumbered(found * (int(column.max()) + 1) + column)
+    return found
+
+
+def num_distinct(numbers: Ints) -> int:
+    """How many different ones there are among small numbers from 0."""
+    return int(np.count_nonzero(np.bincount(numbers)))
 
 
 def renumbered(numbers: Ints) -> Ints:

@@ -234,11 +234,14 @@ class Textbook:
     speedup_with_overhead: float  # that / (cK + v + o)
 
 
+WORKER_AXIS = "worker"  # tells machines apart, not traffic: no rule and no advice goes by it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceEstimates:
     """One arm on one slice of the traffic."""
 
-    axis: str  # category, source, language, length, turn, sampling or a field of the user's
+    axis: str  # category, source, language, length, turn, sampling, worker or a field of the user's
     name: str
     num_prompts: int
     decode_speedup: Estimate  # at its Holm level over all slices and arms
@@ -246,6 +249,11 @@ class SliceEstimates:
     draft_acceptance_rate: Estimate
     # at a level that holds for all slices and arms against any threshold (Bonferroni)
     decode_speedup_corrected: Estimate | None = None
+
+    @property
+    def is_of_traffic(self) -> bool:
+        """Whether it holds some of the prompts; that a worker measured them is no kind of them."""
+        return self.axis != WORKER_AXIS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,6 +275,7 @@ class ArmEstimates:
     end_to_end_quantiles: Quantiles | Unmeasured | None = None  # seconds
     sampled_losslessness: SampledLosslessness | Unmeasured | None = None  # None: nothing sampled
     accuracy: Accuracy | Unmeasured | None = None  # None: answers were not graded
+    capture_s: float | None = None  # Σ before its trials, in no other time; None: no graphs made
     # None for baseline arms:
     extra_memory_bytes: int | None = None
     peak_memory_bytes: int | None = None  # in process: the device allocator's, or the process's
@@ -309,6 +318,7 @@ class Estimates:
     num_prompts: int
     num_planned_trials: int
     num_recorded_trials: int
+    num_void_trials: int = 0  # not among these: measured again, since their worker had died
     noise_floor: Estimate  # baseline over baseline A/A decode time; 1.00 on a quiet machine
     baseline: ArmEstimates
     arms: tuple[ArmEstimates, ...]  # speculative arms

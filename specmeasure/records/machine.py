@@ -64,6 +64,16 @@ class Fleet:
                 f"{self.num_workers} workers with {self.gpus_per_worker:g} GPUs each: at least one "
                 "worker, and no less than no GPU"
             )
+        if self.gpus_per_worker > 1 and not float(self.gpus_per_worker).is_integer():
+            raise ValueError(
+                f"{self.gpus_per_worker:g} GPUs for each worker: Ray gives out parts of one GPU, "
+                "or whole ones"
+            )
+
+    @property
+    def shares_gpus(self) -> bool:
+        """Whether several workers may compute on one GPU at the same time."""
+        return 0 < self.gpus_per_worker < 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,5 +88,10 @@ class Worker:
     def hardware(self) -> tuple[str, ...]:
         """What its times depend on; workers that agree in it can be pooled."""
         found = self.environment
-        threads = "1 thread" if found.num_threads == 1 else f"{found.num_threads} threads"
-        return (found.cpu, threads, *found.accelerators)
+        quota = () if found.cpu_quota is None else (f"granted {found.cpu_quota:g} cores",)
+        threads = _number(found.num_threads, "thread")
+        return (found.cpu, _number(found.num_cores, "core"), *quota, threads, *found.accelerators)
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -43,9 +43,7 @@ def lay_out(fleet: Fleet, nodes: Sequence[Node]) -> Layout:
 
     most = max((node.num_cores for node in nodes), default=0)
     num_cores = next((cores for cores in range(most, 0, -1) if has_room(cores)), None)
-    listed = "; ".join(
-        f"{node.name} {_said(node.num_cores, node.num_gpus)}" for node in nodes
-    )
+    listed = "; ".join(f"{node.name} {_said(node.num_cores, node.num_gpus)}" for node in nodes)
     if num_cores is None:
         possible = sum(node.num_places(1, per_worker) for node in nodes)
         raise ClusterError(

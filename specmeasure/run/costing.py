@@ -13,6 +13,7 @@ import numpy as np
 from specmeasure.engines.tree_costs import NUM_NODES
 from specmeasure.errors import WorkersLost
 from specmeasure.records.costs import CostTable
+from specmeasure.records.machine import Worker
 from specmeasure.records.replay import Answer
 from specmeasure.run.replay_tasks import TimedTarget, TimeTarget, Weigh, Weighed
 from specmeasure.run.replay_workers import ReplayWorkers
@@ -59,7 +60,7 @@ class Costing:
     def time_target(self) -> None:
         """Steps and verifications; those of an earlier session stand on the same hardware."""
         kept = self.journal.noted("timed-target", _TargetNote)
-        if kept is None or kept.hardware != self.workers.pool.workers[0].hardware:
+        if kept is None or not self._has(kept.hardware):
             self.watchers.stage("timing steps and verifications")
             task = TimeTarget(contexts=self.contexts, most=self.most)
             worker, timed = self.workers.only(task, TimedTarget)
@@ -83,19 +84,33 @@ class Costing:
                 most=self.most,
                 target=target.timed.costs,
             )
-            worker, weighed = self.workers.only(task, Weighed)
-            if worker.hardware != target.hardware:
-                raise WorkersLost(
-                    f"The worker that timed the target ({', '.join(target.hardware)}) is gone, and "
-                    f"those that are left have {', '.join(worker.hardware)}. Go on with --resume: "
-                    "all steps are then timed there."
-                )
+            worker, weighed = self._weighed(task, target)
             kept = _CandidateNote(
                 worker=worker.number, hardware=worker.hardware, plain_s=plain_s, weighed=weighed
             )
             self.journal.note(f"candidate-{place}", kept)
         self._candidates[place] = kept
         return kept.weighed
+
+    def _weighed(self, task: Weigh, target: _TargetNote) -> tuple[Worker, Weighed]:
+        """By a worker of the target's hardware, whoever else is free."""
+        try:
+            return self.workers.only(
+                task, Weighed, fits=lambda worker: worker.hardware == target.hardware
+            )
+        except WorkersLost as error:
+            left = {", ".join(worker.hardware) for worker in self.workers.pool.present}
+            if not left or self._has(target.hardware):
+                raise
+            raise WorkersLost(
+                f"The worker that timed the target ({', '.join(target.hardware)}) is gone, and "
+                f"those that are left have {'; '.join(sorted(left))}. Go on with --resume: all "
+                "steps are then timed there."
+            ) from error
+
+    def _has(self, hardware: tuple[str, ...]) -> bool:
+        """Whether a worker that lives has this hardware."""
+        return any(worker.hardware == hardware for worker in self.workers.pool.present)
 
     def table(self, machine: str | None) -> CostTable:
         """All costs together.

@@ -32,7 +32,7 @@ class Share:
     """What a worker may use of its machine."""
 
     num_cores: int
-    gpus: tuple[str, ...] | None = None  # as the driver numbers them; None: all there are
+    num_granted: int | None = None  # cores that its threads were capped to; None: to none
     lead: Facts | None = None  # of the worker that was ready first; None: this is the one
 
     def options(self, options: ModelOptions) -> ModelOptions:
@@ -41,23 +41,18 @@ class Share:
             return options
         return replace(options, num_threads=self.lead.environment.num_threads)
 
-    def seen(self, machine: Environment) -> Environment:
-        """A machine as far as it is the worker's: its accelerators, caps that are the user's."""
-        cap = machine.threads_capped_by
-        is_ours = cap is not None and cap.endswith(f"={self.num_cores}")  # set for the share
-        return replace(
-            machine,
-            accelerators=self._own(machine.accelerators),
-            threads_capped_by=None if is_ours else cap,
-        )
+    def seen(self, machine: Environment, accelerators: tuple[str, ...]) -> Environment:
+        """A machine as far as it is the worker's.
 
-    def _own(self, accelerators: tuple[str, ...]) -> tuple[str, ...]:
-        if self.gpus is None:
-            return accelerators
-        places = [int(gpu) for gpu in self.gpus if gpu.isdigit()]
-        if len(places) == len(self.gpus) and all(place < len(accelerators) for place in places):
-            return tuple(accelerators[place] for place in places)
-        return accelerators[: len(self.gpus)]
+        Args:
+            machine: all of it.
+            accelerators: names of those that the worker was given.
+        """
+        cap = machine.threads_capped_by
+        is_ours = cap is not None and cap.endswith(f"={self.num_granted}")  # set for the share
+        return replace(
+            machine, accelerators=accelerators, threads_capped_by=None if is_ours else cap
+        )
 
 
 class Station(Protocol[Task_contra, Finding_co]):
@@ -67,6 +62,14 @@ class Station(Protocol[Task_contra, Finding_co]):
 
     def work(self, task: Task_contra) -> Iterator[Finding_co]:
         """Carry out one task, telling each finding as soon as it is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A worker that is being set up has its place; loading may take long."""
+
+    who: Hashable
+    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,9 @@ class Crew(Protocol[Task_contra, Finding]):
     def give(self, who: Hashable, task: Task_contra) -> None:
         """Let a ready worker without a task begin this one."""
 
-    def hear(self, timeout_s: float) -> Ready | Told[Finding] | Done | Died | Failed | None:
+    def hear(
+        self, timeout_s: float
+    ) -> Placed | Ready | Told[Finding] | Done | Died | Failed | None:
         """What happens next; None: nothing within this time."""
 
     def dismiss(self, who: Hashable) -> None:

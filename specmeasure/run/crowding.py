@@ -20,6 +20,8 @@ from specmeasure.run.cpu_times import CoreTimes, core_times, own_cores, own_seco
 MIN_SPAN_S = 0.25  # what is counted in ticks of 10 ms is then known to a twentieth of a core
 STRETCH = 3  # trials in a row, before a stretch has begun or ended
 MOST_WARNINGS = 3  # of stretches, in one run
+OTHERS = "other work"
+OTHERS_OF_A_TEAM = "other work, or that of this run's other workers,"  # on the same machine
 FAR_SLOWER = 5.0  # passes, than the arm's fastest in this run
 
 
@@ -136,11 +138,13 @@ class CrowdingWatch:
         environment_of: where a worker's trials take place; None: the process's own.
         device: of the target.
         tell: told a sentence.
+        others: what else may be at work there.
     """
 
     environment_of: Callable[[int | None], Environment]
     device: str
     tell: Callable[[str], None]
+    others: str = OTHERS
     _stretches: dict[int | None, "_Stretch"] = field(default_factory=dict)
     _fastest_s: dict[tuple[int | None, str], float] = field(default_factory=dict)  # a pass, by arm
     _num_warnings: int = 0
@@ -158,7 +162,7 @@ class CrowdingWatch:
         stretch = self._stretches.setdefault(trial.worker, _Stretch())
         if stretch.begins(crowding if is_crowded else None) and self._num_warnings < MOST_WARNINGS:
             self._num_warnings += 1
-            self.tell(_crowded(stretch.recent, num_threads, place.num_cores))
+            self.tell(_crowded(self.others, stretch.recent, num_threads, place.num_cores))
         self._see_pace(trial, num_threads, place, is_crowded=is_crowded)
 
     def _see_pace(
@@ -211,12 +215,12 @@ def _pass_s(trial: TrialRecord) -> float | None:
     return trial.decode_s / num_passes if trial.decode_s and num_passes > 0 else None
 
 
-def _crowded(seen: list[Crowding], num_threads: int, num_cores: int) -> str:
+def _crowded(who: str, seen: list[Crowding], num_threads: int, num_cores: int) -> str:
     found = []
     others = [one.other_cores for one in seen if one.other_cores is not None]
     if others:
         kept = sum(others) / len(others)
-        found.append(f"other work keeps {kept:.1f} of {num_cores} cores busy")
+        found.append(f"{who} keeps {kept:.1f} of {num_cores} cores busy")
     stalled = [one.stalled_share for one in seen if one.stalled_share is not None]
     if stalled:
         share = sum(stalled) / len(stalled)

@@ -2,16 +2,21 @@
 
 import os
 import platform
+import subprocess
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 import pynvml
 
-from specmeasure.records.machine import Crowding, Environment
+from specmeasure.records.machine import Crowding, Environment, Worker
 from specmeasure.run.cores import cpu_quota, physical_cores, thread_cap
 from specmeasure.run.cpu_times import own_cores
 
+CPU_INFO = Path("/proc/cpuinfo")
 PACKAGES = ("specmeasure", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 
 
@@ -27,9 +32,9 @@ def environment(
     """
     cap = thread_cap()
     return Environment(
-        versions=_versions(),
+        versions=versions(),
         platform=f"{platform.platform()}, Python {platform.python_version()}",
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         num_cores=len(own_cores()),
         memory_bytes=psutil.virtual_memory().total,
         accelerators=_accelerators(),
@@ -53,6 +58,28 @@ def load_average() -> float | None:
 def busy_notes(environment: Environment) -> list[str]:
     """What to tell a user before the run of a machine that is too full for it."""
     return [note for note in (load_warning(environment), quota_warning(environment)) if note]
+
+
+def team_notes(workers: Sequence[Worker]) -> list[str]:
+    """The same of a fleet's workers.
+
+    The load of a machine before the first of them was set up is other work. Later it is also that
+    of workers that load their models, so that of the others only what was seen counts.
+    """
+    return [
+        f"Worker {worker.number} on node {worker.node}: {note}"
+        for place, worker in enumerate(workers)
+        for note in busy_notes(_without_load(worker.environment) if place else worker.environment)
+    ]
+
+
+def _without_load(environment: Environment) -> Environment:
+    return replace(environment, load_average=None)
+
+
+def introduction(worker: Worker) -> str:
+    """Who a worker is, in one line."""
+    return f"worker {worker.number}: {', '.join((worker.node, *worker.hardware))}"
 
 
 def load_warning(environment: Environment) -> str | None:
@@ -89,7 +116,8 @@ def quota_warning(environment: Environment) -> str | None:
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the packages that times and tokens depend on, as far as they are installed."""
     found = {}
     for package in PACKAGES:
         try:
@@ -99,13 +127,36 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
+def cpu_name(info: Path = CPU_INFO) -> str:
+    """What the processor calls itself; on ARM under Linux its maker's and its parts' numbers."""
+    if platform.system() == "Darwin":
+        return _apples_name() or platform.machine()
     if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        found = _named_in(info.read_text(encoding="utf-8", errors="replace"))
+        if found:
+            return found
     return platform.processor() or platform.machine()
+
+
+def _named_in(info: str) -> str | None:
+    values = defaultdict(set)
+    for line in info.splitlines():
+        name, _, value = line.partition(":")
+        values[name.strip()].add(value.strip())
+    if values["model name"]:
+        return ", ".join(sorted(values["model name"]))
+    if not values["CPU part"]:
+        return None
+    makers, parts = (" and ".join(sorted(values[key])) for key in ("CPU implementer", "CPU part"))
+    return f"{platform.machine()}, implementer {makers or 'not told'}, part {parts}"
+
+
+def _apples_name() -> str | None:
+    asked = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        return subprocess.check_output(asked, text=True, timeout=5).strip()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _accelerators() -> tuple[str, ...]:

@@ -15,13 +15,15 @@ from specmeasure.records.machine import Worker
 from specmeasure.records.plan import Plan, TrialKey
 from specmeasure.records.trace import Checks, TrialRecord
 from specmeasure.run.crowding import CrowdingWatch
+from specmeasure.run.events import Finished, Found, GivenUp, Gone, Joined, Lost, Missed, what_became
 from specmeasure.run.fitting import Fit
 from specmeasure.run.measuring import Finding, FitPrompts, Fitted, Measure, Task, WarmUp
-from specmeasure.run.pool import Finished, Found, GivenUp, Joined, Lost, Missed, Pool
-from specmeasure.run.trials import is_audited, labels_of
+from specmeasure.run.pool import Pool
+from specmeasure.run.trials import labels_of
 from specmeasure.run.watch import SILENT, Watchers
 
 FITTED_TOGETHER = 200  # prompts of one task
+FITTED_CHARACTERS = 1_000_000  # of one task's prompts; a longer prompt is a task by itself
 
 
 class WorkerJournals(Protocol):
@@ -55,12 +57,8 @@ class FleetRecorder:
 
     def fits(self, prompts: Sequence[Prompt]) -> list[Fit]:
         """Of every prompt, whether the models can hold it."""
-        tasks = (
-            FitPrompts(place=place, prompts=tuple(prompts[place : place + FITTED_TOGETHER]))
-            for place in range(0, len(prompts), FITTED_TOGETHER)
-        )
         found: dict[int, Fit] = {}
-        for event in self._events(tasks):
+        for event in self._events(fit_tasks(prompts)):
             match event:
                 case Found(task=FitPrompts() as task, finding=Fitted() as fitted):
                     found |= dict(enumerate(fitted.fits, start=task.place))
@@ -118,15 +116,12 @@ class FleetRecorder:
                     self.watchers.stage(
                         f"worker {event.worker.number} on node {event.worker.node} joins"
                     )
-                case Missed():
-                    self.watchers.warning(f"No worker came in another's place: {event.reason}")
-                case Lost():
-                    self.watchers.warning(
-                        f"Worker {event.worker} is lost; what it was at goes to another. "
-                        f"{event.reason}"
-                    )
+                case Missed() | Gone():
+                    self.watchers.warning(what_became(event))
+                case Lost() | GivenUp():
+                    self.watchers.warning(what_became(event))
                     yield event
-                case _:
+                case Found() | Finished():
                     yield event
 
     def _see(self, *trials: TrialRecord) -> None:
@@ -186,6 +181,13 @@ class _Book:
 
     def fail(self, worker: int, task: Measure, reason: str) -> list[TrialRecord]:
         """Trials that no worker lived through, as rows with their error."""
+        unchecked = {
+            key: Checks()
+            for key, trial in self._told[task.index].items()
+            if not trial.failed and trial.checks is None
+        }
+        if unchecked:  # of the last worker's last turn
+            self.keep(worker, task, unchecked)
         done = {trial.key for trial in task.recorded} | self.keys(task)
         rows = [
             TrialRecord(
@@ -206,15 +208,39 @@ class _Book:
 def whole_turns(
     plan: Plan, recorded: Iterable[TrialRecord]
 ) -> dict[tuple[str, int], tuple[TrialRecord, ...]]:
-    """Turns of which nothing is missing, neither a trial nor its audit, without their blocks."""
+    """Turns of which nothing is missing, neither a trial nor its checks, without their blocks.
+
+    A turn ends in checks of all its answers, empty ones where an audit failed.
+    """
     found: defaultdict[tuple[str, int], dict[TrialKey, TrialRecord]] = defaultdict(dict)
     for trial in recorded:
-        if trial.failed or is_audited(trial):
+        if trial.failed or trial.checks is not None:
             key = trial.key
             found[key.prompt_id, key.turn][key] = replace(trial, blocks=())
     num_trials = plan.num_repeats * len(plan.arms)
     whole = {turn: trials for turn, trials in found.items() if len(trials) == num_trials}
     return {turn: tuple(trials.values()) for turn, trials in whole.items()}
+
+
+def fit_tasks(prompts: Sequence[Prompt]) -> Iterator[FitPrompts]:
+    """All prompts in tasks that are small enough to travel."""
+    place, num_characters = 0, 0
+    for end, prompt in enumerate(prompts):
+        size = _num_characters(prompt)
+        is_full = end - place == FITTED_TOGETHER or num_characters + size > FITTED_CHARACTERS
+        if is_full and end > place:
+            yield FitPrompts(place=place, prompts=tuple(prompts[place:end]))
+            place, num_characters = end, 0
+        num_characters += size
+    if place < len(prompts):
+        yield FitPrompts(place=place, prompts=tuple(prompts[place:]))
+
+
+def _num_characters(prompt: Prompt) -> int:
+    """Of everything that makes a prompt long; a token counts as a few."""
+    texts = [*(one.content for one in prompt.messages), prompt.text, prompt.tools]
+    texts += prompt.references
+    return sum(len(text) for text in texts if text) + 4 * len(prompt.token_ids or ())
 
 
 def _open_prompts(

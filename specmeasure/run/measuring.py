@@ -1,12 +1,12 @@
 """One worker of a run: an engine that measures whole prompts, all arms back to back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from specmeasure.engines.engine import Engine
 from specmeasure.records.corpus import Prompt
-from specmeasure.records.plan import Plan, Sampling
-from specmeasure.records.trace import TrialRecord
+from specmeasure.records.plan import Plan, Sampling, TrialKey
+from specmeasure.records.trace import Checks, TrialRecord
 from specmeasure.run.crew import Facts, Share
 from specmeasure.run.crowding import CpuMeter, Meter
 from specmeasure.run.environment import environment, load_average
@@ -72,9 +72,29 @@ class MeasuringStation:
                 self._recorder.decode_unrecorded(task.prompts)
             case Measure():
                 recorded = {trial.key: trial for trial in task.recorded}
-                yield from replace(self._recorder, recorded=recorded).measure(
-                    task.prompt, task.index
-                )
+                recorder = replace(self._recorder, recorded=recorded)
+                yield from with_checks(recorder.measure(task.prompt, task.index))
+
+
+def with_checks(made: Iterable[Made]) -> Iterator[Made]:
+    """The same, where every turn ends in checks of all its answers: empty ones where they failed.
+
+    Without them a turn that cannot be audited could not be told from one that a death cut short.
+    """
+    answered: dict[TrialKey, Checks] = {}
+    for one in made:
+        if isinstance(one, TrialRecord):
+            if any(key.turn != one.key.turn for key in answered):
+                yield answered
+                answered = {}
+            if not one.failed:
+                answered[one.key] = Checks()
+            yield one
+        else:
+            yield answered | one
+            answered = {}
+    if answered:
+        yield answered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +118,7 @@ class LoadsModels:
             ModelError: with what to do.
         """
         from specmeasure.engines.transformers import TransformersEngine
+        from specmeasure.engines.visible_gpus import visible_gpus
 
         plan = replace(self.plan, options=share.options(self.plan.options))
         load_before, meter = load_average(), CpuMeter()
@@ -105,6 +126,6 @@ class LoadsModels:
             plan, most_threads=share.num_cores, samplings=self.samplings
         )
         alone = meter.end() if share.lead is None else None  # others load beside one another
-        machine = share.seen(environment(engine.num_threads, load_before, alone))
+        machine = share.seen(environment(engine.num_threads, load_before, alone), visible_gpus())
         facts = Facts(environment=machine, models=engine.models, warnings=engine.warnings)
         return MeasuringStation(plan, engine, facts, meter=CpuMeter(), run_code=self.run_code)

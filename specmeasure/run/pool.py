@@ -6,75 +6,34 @@ What a task is, the caller says; where workers are, a crew says.
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from specmeasure.errors import ClusterError, WorkersLost
 from specmeasure.records.machine import Worker
 from specmeasure.run.alike import unlikeness
-from specmeasure.run.crew import Crew, Died, Done, Facts, Failed, Ready, Told
+from specmeasure.run.crew import Crew, Died, Done, Facts, Failed, Placed, Ready, Told
+from specmeasure.run.events import (
+    MOST_DEATHS,
+    Event,
+    Finished,
+    Found,
+    GivenUp,
+    Gone,
+    Joined,
+    Lost,
+    Missed,
+)
 
-MOST_DEATHS = 3  # of workers that one task may see before it is given up
 MOST_FUTILE = (
     3  # deaths per worker asked for, since a task was last finished; then none is replaced
 )
-REPLACEMENT_WAIT_S = 300.0  # for a first worker to come where none is left
+MOST_SURRENDERS = 3  # tasks given up in a row; deaths at later ones count as futile, too
+WAIT_S = 300.0  # for a worker to find a place on the cluster; then it is told what is waited for
 
 Task = TypeVar("Task")
 Finding = TypeVar("Finding")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found(Generic[Task, Finding]):
-    """A task's finding; it is void if the task is lost later."""
-
-    worker: int
-    task: Task
-    finding: Finding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished(Generic[Task]):
-    """All findings of a task are told."""
-
-    worker: int
-    task: Task
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lost(Generic[Task]):
-    """The worker died at this task, which will be told of again, from its beginning."""
-
-    worker: int
-    task: Task
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenUp(Generic[Task]):
-    """Several workers died at this task; no other gets it. Comes after the last ``Lost``."""
-
-    worker: int  # the last of them
-    task: Task
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
-    """A worker came in the place of one that died."""
-
-    worker: Worker
-    facts: Facts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missed:
-    """A worker that was to come in the place of another did not."""
-
-    reason: str
-
-
-Event = Found[Task, Finding] | Finished[Task] | Lost[Task] | GivenUp[Task] | Joined | Missed
 
 
 @dataclass(slots=True)
@@ -90,8 +49,10 @@ class _Seat(Generic[Task]):
     """A worker as the pool sees it."""
 
     worker: Worker | None = None  # None: it is still being set up
+    node: str | None = None  # None: it has no place on the cluster yet
     at_work: _Try[Task] | None = None
     prepares: bool = False  # at what comes before its first task
+    run: int = 0  # that it was last given something in
     prepared_run: int = 0  # the last run whose preparation it has done
 
 
@@ -104,18 +65,22 @@ class Pool(Generic[Task, Finding]):
         num_workers: wanted at all times.
         pools_hardware: whether workers may differ in hardware.
         numbered_from: the number of the first worker.
+        say: told what is waited for, from time to time.
     """
 
     crew: Crew[Task, Finding]
     num_workers: int = 1
     pools_hardware: bool = False
     numbered_from: int = 0
+    say: Callable[[str], None] = lambda _: None
     workers: tuple[Worker, ...] = ()  # all that ever were ready, by number
     warnings: tuple[str, ...] = ()  # of all their set-ups, each once
     _seats: dict[Hashable, _Seat[Task]] = field(default_factory=dict)
     _lead: Facts | None = None
     _num_runs: int = 0
     _num_futile: int = 0
+    _num_surrenders: int = 0  # since a task was last finished
+    _fits: Callable[[Worker], bool] = lambda _: True
 
     def __enter__(self) -> Self:
         """Set up all workers: the first by itself, so that the others can follow its choices.
@@ -152,6 +117,7 @@ class Pool(Generic[Task, Finding]):
         *,
         first: Task | None = None,
         again: Callable[[Task], Task] = lambda task: task,
+        fits: Callable[[Worker], bool] = lambda _: True,
     ) -> Iterator[Event[Task, Finding]]:
         """Carry out tasks, telling everything in the order in which it is heard.
 
@@ -163,18 +129,26 @@ class Pool(Generic[Task, Finding]):
             first: what every worker does before its first task, also one that comes later; its
                 findings are not told.
             again: what another worker gets in the place of a lost task, asked once that was told.
+            fits: whether a worker may be given a task.
 
         Raises:
-            WorkersLost: none is left, and none comes.
+            WorkersLost: none that fits is left, and none comes.
             SpecmeasureError: a worker met an error that another would meet, too.
         """
         self._num_runs += 1
+        self._fits = fits
         queue = _Queue(tasks, again)
         while True:
             self._hand_out(queue, first)
-            if queue.is_empty and not any(seat.at_work for seat in self._seats.values()):
+            if not queue.has_more() and not self._is_at_work():
                 return
+            self._refuse_misfits()
             yield from self._next(queue)
+
+    @property
+    def present(self) -> tuple[Worker, ...]:
+        """Workers that are ready and live, as far as is known."""
+        return tuple(seat.worker for seat in self._seats.values() if seat.worker is not None)
 
     def close(self) -> None:
         """End all workers."""
@@ -187,8 +161,12 @@ class Pool(Generic[Task, Finding]):
     def _settle(self) -> None:
         """Wait until every worker is ready."""
         while any(seat.worker is None for seat in self._seats.values()):
-            heard = self.crew.hear(REPLACEMENT_WAIT_S)
+            heard = self.crew.hear(WAIT_S)
             match heard:
+                case None:
+                    self._refuse_placeless()
+                case Placed():
+                    self._seats[heard.who].node = heard.node
                 case Ready():
                     reason = self._seat(heard)
                     if reason is not None:
@@ -197,6 +175,25 @@ class Pool(Generic[Task, Finding]):
                     raise heard.error
                 case Died():
                     raise ClusterError(f"A worker died while it was being set up: {heard.reason}")
+
+    def _refuse_placeless(self) -> None:
+        """Nothing was heard for long: whoever loads models may take longer, others wait in vain."""
+        coming = [seat for seat in self._seats.values() if seat.worker is None]
+        num_placeless = sum(seat.node is None for seat in coming)
+        if num_placeless:
+            raise ClusterError(
+                f"{num_placeless} of {self.num_workers} workers found no place on the cluster "
+                f"within {WAIT_S:.0f} s: what was free for them is taken. Wait until other work "
+                "has ended, or lower --workers or --gpus-per-worker."
+            )
+        self._say_who_loads()
+
+    def _say_who_loads(self) -> bool:
+        """Tell of workers that are being set up; returns whether there are any."""
+        nodes = [seat.node for seat in self._seats.values() if seat.worker is None and seat.node]
+        if nodes:
+            self.say(f"still setting up workers on: {', '.join(nodes)}")
+        return bool(nodes)
 
     def _seat(self, ready: Ready) -> str | None:
         """Number a worker that is ready; returns why it cannot be used, if it cannot."""
@@ -224,20 +221,37 @@ class Pool(Generic[Task, Finding]):
         for who, seat in self._seats.items():
             if seat.worker is None or seat.at_work is not None or seat.prepares:
                 continue
+            if not self._fits(seat.worker):
+                continue
             if first is not None and seat.prepared_run < self._num_runs:
-                if not queue.is_empty:
-                    seat.prepares = True
+                if queue.has_more():
+                    seat.prepares, seat.run = True, self._num_runs
                     self.crew.give(who, first)
                 continue
             seat.at_work = queue.next()
             if seat.at_work is not None:
+                seat.run = self._num_runs
                 self.crew.give(who, seat.at_work.task)
 
+    def _is_at_work(self) -> bool:
+        """Whether any worker has a task of this run."""
+        return any(seat.at_work and seat.run == self._num_runs for seat in self._seats.values())
+
+    def _refuse_misfits(self) -> None:
+        """Raise WorkersLost where nobody who lives may do the task, and nobody comes."""
+        seats = self._seats.values()
+        if not any(seat.worker is None or self._fits(seat.worker) for seat in seats):
+            raise WorkersLost(
+                "No worker is left that can do this. Mend the cluster, then go on with --resume."
+            )
+
     def _next(self, queue: "_Queue[Task]") -> Iterator[Event[Task, Finding]]:
-        heard = self.crew.hear(REPLACEMENT_WAIT_S)
+        heard = self.crew.hear(WAIT_S)
         match heard:
             case None:
                 self._refuse_idleness()
+            case Placed():
+                self._seats[heard.who].node = heard.node
             case Ready():
                 yield self._joined(heard)
             case Told():
@@ -250,10 +264,10 @@ class Pool(Generic[Task, Finding]):
                 yield self._failed(heard)
 
     def _refuse_idleness(self) -> None:
-        if all(seat.worker is None for seat in self._seats.values()):
+        if not (self._say_who_loads() or any(map(self._fits, self.present))):
             raise WorkersLost(
-                f"No worker is left, and none came within {REPLACEMENT_WAIT_S:.0f} s. Mend the "
-                "cluster, then go on with --resume."
+                f"No worker is left, and none came within {WAIT_S:.0f} s. Mend the cluster, then "
+                "go on with --resume."
             )
 
     def _joined(self, ready: Ready) -> Joined | Missed:
@@ -270,16 +284,18 @@ class Pool(Generic[Task, Finding]):
 
     def _told(self, told: Told[Finding]) -> Iterator[Found[Task, Finding]]:
         seat = self._seats[told.who]
-        if seat.worker is not None and seat.at_work is not None:
+        if seat.worker is not None and seat.at_work is not None and seat.run == self._num_runs:
             yield Found(worker=seat.worker.number, task=seat.at_work.task, finding=told.finding)
 
     def _done(self, who: Hashable) -> Iterator[Finished[Task]]:
         seat = self._seats[who]
         if seat.prepares:
-            seat.prepares, seat.prepared_run = False, self._num_runs
+            seat.prepares, seat.prepared_run = False, seat.run
         elif seat.worker is not None and seat.at_work is not None:
-            task, seat.at_work, self._num_futile = seat.at_work.task, None, 0
-            yield Finished(worker=seat.worker.number, task=task)
+            task, seat.at_work = seat.at_work.task, None
+            self._num_futile = self._num_surrenders = 0
+            if seat.run == self._num_runs:
+                yield Finished(worker=seat.worker.number, task=task)
 
     def _died(self, died: Died, queue: "_Queue[Task]") -> Iterator[Event[Task, Finding]]:
         """Its task goes to another; another comes in its place, unless too many came in vain."""
@@ -287,17 +303,27 @@ class Pool(Generic[Task, Finding]):
         self._num_futile += 1
         if seat.worker is None:
             yield Missed(reason=died.reason)
-        elif seat.at_work is not None:
-            tried = seat.at_work
-            tried.num_deaths += 1
-            yield Lost(worker=seat.worker.number, task=tried.task, reason=died.reason)
-            if tried.num_deaths < MOST_DEATHS:
-                queue.put_back(tried)
-            else:
-                yield GivenUp(worker=seat.worker.number, task=tried.task, reason=died.reason)
+        elif seat.at_work is not None and seat.run == self._num_runs:
+            yield from self._lost(seat.at_work, seat.worker.number, died.reason, queue)
+        else:
+            yield Gone(worker=seat.worker.number, reason=died.reason)
         if self._num_futile < MOST_FUTILE * self.num_workers:
             self._hire()
         self._refuse_emptiness(died.reason)
+
+    def _lost(
+        self, tried: _Try[Task], worker: int, reason: str, queue: "_Queue[Task]"
+    ) -> Iterator[Lost[Task] | GivenUp[Task]]:
+        """Whether another gets the task; one that is given up has its deaths explained."""
+        tried.num_deaths += 1
+        if tried.num_deaths < MOST_DEATHS:
+            yield Lost(worker=worker, task=tried.task, reason=reason)
+            queue.put_back(tried)
+            return
+        self._num_surrenders += 1
+        if self._num_surrenders <= MOST_SURRENDERS:
+            self._num_futile = 0
+        yield GivenUp(worker=worker, task=tried.task, reason=reason)
 
     def _failed(self, failed: Failed) -> Missed:
         """One that could not be set up is missing; at work, its error is everyone's."""
@@ -329,18 +355,12 @@ class _Queue(Generic[Task]):
 
     def next(self) -> _Try[Task] | None:
         """The next one, or None where there is none."""
-        if self.is_empty:
+        if not self.has_more():
             return None
         return self._again.popleft() if self._again else self._ahead.popleft()
 
-    @property
-    def is_empty(self) -> bool:
+    def has_more(self) -> bool:
+        """Whether there is a next one, which may be asked for now."""
         if not self._again and not self._ahead:
-            self._ahead.extend(_Try(task) for task in _at_most_one(self._tasks))
-        return not self._again and not self._ahead
-
-
-def _at_most_one(tasks: Iterator[Task]) -> Iterator[Task]:
-    for task in tasks:
-        yield task
-        return
+            self._ahead.extend(map(_Try, islice(self._tasks, 1)))
+        return bool(self._again or self._ahead)

@@ -7,7 +7,7 @@ into a traceback or a log of Ray's; prompts themselves go to workers over the cl
 import os
 import socket
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any, Generic, TypeVar
 from specmeasure.errors import ClusterError, SpecmeasureError
 from specmeasure.records.machine import Fleet
 from specmeasure.run.cluster import Layout, Node, lay_out
-from specmeasure.run.cores import thread_cap, usable_cores
-from specmeasure.run.crew import Died, Done, Facts, Failed, Ready, Share, Station, Told
+from specmeasure.run.cores import free_cores, thread_cap, usable_cores
+from specmeasure.run.crew import Died, Done, Facts, Failed, Placed, Ready, Share, Station, Told
+from specmeasure.run.environment import versions
 from specmeasure.run.failures import Failure, unless_it_fails
 from specmeasure.run.pool import Pool
 
@@ -68,6 +69,7 @@ def ray_pool(
             num_workers=fleet.num_workers,
             pools_hardware=fleet.pools_hardware,
             numbered_from=numbered_from,
+            say=say,
         ) as pool:
             yield pool
 
@@ -100,19 +102,25 @@ class RayWorker(Generic[Task, Finding]):
         os.environ.setdefault("OMP_NUM_THREADS", str(num_cores))  # Ray does so, too
         cap = thread_cap()
         most = num_cores if cap is None else min(num_cores, cap[1])
-        self._share = Share(num_cores=most, gpus=tuple(map(str, ray.get_gpu_ids())))
-        self._node = f"{socket.gethostname()} ({context.get_node_id()[:8]})"
+        self._share = Share(num_cores=most, num_granted=num_cores)
+        self._node_id = context.get_node_id()[:8]
+        self._node = f"{socket.gethostname()} ({self._node_id})"
         self._station: Station[Task, Finding] | None = None
 
-    def node(self) -> str:
-        """Where it runs, as a reader would look for it."""
-        return self._node
+    def place(self) -> dict[str, Any]:
+        """Where it runs, as a reader would look for it, and with what software.
+
+        It is asked before anything else, in no class of ours: another version may not know it.
+        """
+        return {"node": self._node, "node_id": self._node_id, "versions": versions()}
 
     def set_up(
         self, make: Callable[[Share], Station[Task, Finding]], lead: Facts | None
     ) -> Facts | SpecmeasureError:
         """Load models; an error is returned, not raised."""
         share = replace(self._share, lead=lead)
+        if lead is None:  # the others take the number of threads that it finds
+            share = replace(share, num_cores=min(share.num_cores, free_cores()))
         try:
             made = unless_it_fails(lambda: make(share))
         except SpecmeasureError as error:
@@ -120,7 +128,7 @@ class RayWorker(Generic[Task, Finding]):
         if isinstance(made, Failure):
             return ClusterError(f"The worker on node {self._node} was not set up: {made.reason}.")
         self._station = made
-        return made.facts
+        return replace(made.facts, warnings=(*made.facts.warnings, *niceness_notes(self._node)))
 
     def work(self, task: Task) -> Iterator[Finding | SpecmeasureError]:
         """Findings one by one; an error is the last."""
@@ -144,6 +152,19 @@ class RayWorker(Generic[Task, Finding]):
         return type(error)(f"On node {self._node}: {error}")
 
 
+def niceness_notes(node: str) -> tuple[str, ...]:
+    """What to tell where the cluster lets this process give way to all other work."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    if niceness <= 0:
+        return ()
+    said = (
+        f"Workers on node {node} give way to whatever else runs there (niceness {niceness}): other "
+        "work slows them more than it slows a user's own process. Start Ray there with "
+        "RAY_worker_niceness=0 in its environment."
+    )
+    return (said,)
+
+
 _END = Failure("no more findings")
 
 
@@ -152,9 +173,17 @@ class _Actor:
     """A worker as the crew sees it."""
 
     handle: Any
-    setting_up: Any  # the reference of its facts; None: it is ready
+    lead: Facts | None
+    place: Any  # the reference of where it is; None: that is known
+    facts: Any = None  # the reference of its facts, while it is set up
     finding: Any = None  # the generator of its task's findings; None: it is idle
-    node: str = "not known"
+    node: str = ""
+    node_id: str = "not known"
+
+    @property
+    def awaited(self) -> Any:
+        """What it will say next, if it will say anything."""
+        return self.place or self.facts or self.finding
 
 
 class RayCrew(Generic[Task, Finding]):
@@ -183,10 +212,7 @@ class RayCrew(Generic[Task, Finding]):
             .remote(self._layout.num_cores, str(Path.cwd()))
         )
         who, self._num_hired = self._num_hired, self._num_hired + 1
-        self._actors[who] = _Actor(
-            handle=actor,
-            setting_up=_SetUp(actor.node.remote(), actor.set_up.remote(self._make, lead)),
-        )
+        self._actors[who] = _Actor(handle=actor, lead=lead, place=actor.place.remote())
         return who
 
     def give(self, who: Hashable, task: Task) -> None:
@@ -194,23 +220,21 @@ class RayCrew(Generic[Task, Finding]):
         actor = self._actors[who]
         actor.finding = actor.handle.work.options(num_returns="streaming").remote(task)
 
-    def hear(self, timeout_s: float) -> Ready | Told[Finding] | Done | Died | Failed | None:
-        """See ``Crew``."""
-        waited = {
-            (actor.setting_up.facts if actor.setting_up else actor.finding): who
-            for who, actor in self._actors.items()
-            if actor.setting_up or actor.finding
-        }
+    def hear(
+        self, timeout_s: float
+    ) -> Placed | Ready | Told[Finding] | Done | Died | Failed | None:
+        """See ``Crew``; whoever was heard last comes last, so that nobody is passed over."""
+        waited = {actor.awaited: who for who, actor in self._actors.items() if actor.awaited}
         ready, _ = self._ray.wait(list(waited), timeout=timeout_s, fetch_local=True)
         if not ready:
             return None
         who = waited[ready[0]]
-        actor = self._actors[who]
+        actor = self._actors[who] = self._actors.pop(who)
         try:
-            return self._set_up(who, actor) if actor.setting_up else self._worked(who, actor)
+            return self._said(who, actor)
         except self._ray.exceptions.RayError as error:
             del self._actors[who]
-            return Died(who, f"worker on node {actor.node}: {_death(error)}")
+            return Died(who, f"On node {actor.node_id}: {_death(error)}")
 
     def dismiss(self, who: Hashable) -> None:
         """See ``Crew``."""
@@ -223,12 +247,26 @@ class RayCrew(Generic[Task, Finding]):
         for who in list(self._actors):
             self.dismiss(who)
 
+    def _said(self, who: Hashable, actor: _Actor) -> Placed | Ready | Told[Finding] | Done | Failed:
+        if actor.place:
+            return self._placed(who, actor)
+        return self._set_up(who, actor) if actor.facts else self._worked(who, actor)
+
+    def _placed(self, who: Hashable, actor: _Actor) -> Placed | Failed:
+        """Let it be set up, if it can read what it is sent."""
+        place = self._ray.get(actor.place)
+        actor.place, actor.node, actor.node_id = None, place["node"], place["node_id"]
+        reason = other_software(place["node"], place["versions"], versions())
+        if reason is not None:
+            return Failed(who, ClusterError(reason))
+        actor.facts = actor.handle.set_up.remote(self._make, actor.lead)
+        return Placed(who, actor.node)
+
     def _set_up(self, who: Hashable, actor: _Actor) -> Ready | Failed:
-        actor.node = self._ray.get(actor.setting_up.node)
-        facts = self._ray.get(actor.setting_up.facts)
+        facts = self._ray.get(actor.facts)
+        actor.facts = None
         if isinstance(facts, SpecmeasureError):
             return Failed(who, facts)
-        actor.setting_up = None
         return Ready(who, actor.node, facts)
 
     def _worked(self, who: Hashable, actor: _Actor) -> Told[Finding] | Done | Failed:
@@ -241,12 +279,15 @@ class RayCrew(Generic[Task, Finding]):
         return Failed(who, finding) if isinstance(finding, SpecmeasureError) else Told(who, finding)
 
 
-@dataclass(frozen=True, slots=True)
-class _SetUp:
-    """What a worker that is being set up will say."""
-
-    node: Any
-    facts: Any
+def other_software(node: str, there: Mapping[str, str], here: Mapping[str, str]) -> str | None:
+    """Why a node cannot be sent anything; other packages are compared among workers."""
+    found, own = there.get("specmeasure"), here.get("specmeasure")
+    if found == own:
+        return None
+    return (
+        f"Node {node} has specmeasure {found or 'not installed'}, this process {own}. Install the "
+        "same version on all nodes."
+    )
 
 
 @contextmanager

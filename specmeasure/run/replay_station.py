@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from specmeasure.decode.teacher import Finished, TargetAlong
 from specmeasure.engines.replay import ReplayEngine
+from specmeasure.engines.visible_gpus import visible_gpus
 from specmeasure.estimate.drift import is_near_tie
 from specmeasure.records.plan import Arm, Plan, Sampling
 from specmeasure.records.replay import CandidateFacts, CandidateScores
@@ -156,7 +157,8 @@ class LoadsReplayedModels:
         plan = replace(self.plan, options=share.options(self.plan.options))
         load_before, meter = load_average(), CpuMeter()
         engine = ReplayEngine.load(plan, most_threads=share.num_cores, samplings=self.samplings)
-        machine = share.seen(environment(engine.num_threads, load_before, meter.end()))
+        alone = meter.end() if share.lead is None else None  # others load beside one another
+        machine = share.seen(environment(engine.num_threads, load_before, alone), visible_gpus())
         facts = Facts(environment=machine, models=(engine.target_facts,), warnings=engine.warnings)
         return ReplayStation(engine, plan, facts)
 

@@ -16,7 +16,8 @@ from specmeasure.errors import WorkersLost
 from specmeasure.records.corpus import Prompt
 from specmeasure.records.machine import Worker
 from specmeasure.records.plan import Sampling
-from specmeasure.run.pool import Found, GivenUp, Joined, Lost, Missed, Pool
+from specmeasure.run.events import Found, GivenUp, Gone, Joined, Lost, Missed, what_became
+from specmeasure.run.pool import Pool
 from specmeasure.run.replay_tasks import Answered, AnswerTurns, DescribeTarget, Finding, Task
 from specmeasure.run.watch import SILENT, Watchers
 
@@ -63,35 +64,37 @@ class ReplayWorkers:
         """What a worker knows of the target."""
         return self.only(DescribeTarget(), ReplayedTarget)[1]
 
-    def events(self, tasks: Iterable[Task]) -> Iterator[Found[Task, Finding] | GivenUp[Task]]:
+    def events(
+        self, tasks: Iterable[Task], fits: Callable[[Worker], bool] = lambda _: True
+    ) -> Iterator[Found[Task, Finding] | GivenUp[Task]]:
         """Findings as they are made, and tasks that no worker lived through.
 
         What was found for a task before its worker died is found again, and is the same.
         """
-        for event in self.pool.run(tasks):
+        for event in self.pool.run(tasks, fits=fits):
             match event:
-                case Found() | GivenUp():
+                case Found():
                     yield event
-                case Lost():
-                    self.watchers.warning(
-                        f"Worker {event.worker} died; another does again what it was at. "
-                        f"{event.reason}"
-                    )
+                case GivenUp():
+                    self.watchers.warning(what_became(event))
+                    yield event
+                case Lost() | Gone() | Missed():
+                    self.watchers.warning(what_became(event))
                 case Joined():
                     self.joined(event.worker)
                     self.watchers.stage(
                         f"worker {event.worker.number} on node {event.worker.node} joins"
                     )
-                case Missed():
-                    self.watchers.warning(f"No worker came in its place: {event.reason}")
 
-    def findings(self, tasks: Iterable[Task]) -> Iterator[Found[Task, Finding]]:
+    def findings(
+        self, tasks: Iterable[Task], fits: Callable[[Worker], bool] = lambda _: True
+    ) -> Iterator[Found[Task, Finding]]:
         """The same, where no task can be left out.
 
         Raises:
             WorkersLost: one task has ended several workers.
         """
-        for event in self.events(tasks):
+        for event in self.events(tasks, fits):
             if isinstance(event, GivenUp):
                 raise WorkersLost(
                     f"Several workers died at the same batch of answers; of the last: "
@@ -100,14 +103,16 @@ class ReplayWorkers:
                 )
             yield event
 
-    def only(self, task: Task, kind: type[T]) -> tuple[Worker, T]:
-        """What the first worker that lives finds, while no other has anything to do.
+    def only(
+        self, task: Task, kind: type[T], fits: Callable[[Worker], bool] = lambda _: True
+    ) -> tuple[Worker, T]:
+        """What the first worker that lives and fits finds, while no other has anything to do.
 
         Raises:
-            WorkersLost: the task has ended several workers.
+            WorkersLost: the task has ended several workers, or none is left that fits.
         """
         last: tuple[Worker, T] | None = None
-        for found in self.findings([task]):  # to its end: a worker is at work until then
+        for found in self.findings([task], fits):  # to its end: a worker is at work until then
             if isinstance(found.finding, kind):
                 last = self.worker(found.worker), found.finding
         if last is None:

@@ -9,8 +9,8 @@ from specmeasure.errors import ClusterError
 from specmeasure.records.plan import Arm, Method, Sampling
 from specmeasure.records.replay import Answer, Plausibility, ReplayRequest
 from specmeasure.records.trace import ModelFacts
+from specmeasure.run.events import Found
 from specmeasure.run.plausibility import ResponseFit, doubt, plausibility, refuse_implausible
-from specmeasure.run.pool import Found
 from specmeasure.run.replay_tasks import (
     Batch,
     DraftedBatch,

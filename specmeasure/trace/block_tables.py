@@ -15,6 +15,7 @@ from specmeasure.errors import UnreadableTrace
 from specmeasure.records.blocks import BlockColumns, BlockRows
 from specmeasure.records.trace import BlockRecord
 from specmeasure.trace.block_buffer import BlockBuffer
+from specmeasure.trace.instances import make_instances
 from specmeasure.trace.lines import Blocks
 from specmeasure.trace.lists import StoredLists
 from specmeasure.trace.parquet import TableWriter, has_values, open_table
@@ -83,9 +84,13 @@ def read_blocks(path: Path, num_trials: int) -> list[Sequence[BlockRecord]]:
 
 def rows_of(columns: BlockColumns, bounds: Sequence[int]) -> list[Sequence[BlockRecord]]:
     """Each trial's blocks, those of trial i from the i-th bound to before the next."""
-    return [
-        BlockRows(columns, start, stop) if start < stop else () for start, stop in pairwise(bounds)
-    ]
+    number = len(bounds) - 1
+    own = {"columns": repeat(columns, number), "start": bounds, "stop": bounds[1:]}
+    found: list[Sequence[BlockRecord]] = [*make_instances(BlockRows, number, own)]
+    for trial, (start, stop) in enumerate(pairwise(bounds)):
+        if start == stop:
+            found[trial] = ()
+    return found
 
 
 class BlockWriter:
@@ -149,9 +154,10 @@ def _count(
     """Add one row group's blocks to their trials' sizes; returns the last trial."""
     if not len(trials):
         return at[1]
-    steps = np.diff(trials, prepend=at[1])
-    if (steps < 0).any() or not trials[-1] < len(sizes):
-        place = at[0] + int(np.argmax((steps < 0) | (trials >= len(sizes))))
+    falls = trials < np.concatenate([trials[:1], trials[:-1]])
+    falls[0] = trials[0] < at[1]
+    if falls.any() or not trials[-1] < len(sizes):
+        place = at[0] + int(np.argmax(falls | (trials >= len(sizes))))
         raise UnreadableTrace(
             f"{path}: row {place}: damaged: blocks of another trial than those around them"
         )
@@ -161,12 +167,21 @@ def _count(
 
 def _refuse_impossible(path: Path, columns: Any) -> None:
     """A block that its record would refuse, by row."""
-    accepted, most = columns.num_accepted_tokens, columns.most_accepted
-    wrong = (accepted < 0) | (accepted > most) | (most > columns.num_draft_tokens)
-    wrong |= columns.num_emitted_tokens != accepted + ~columns.truncated
-    if wrong.any():
-        place = int(np.argmax(wrong))
+    for start in range(0, len(columns.truncated), ROW_GROUP):
+        place = _impossible(columns, slice(start, start + ROW_GROUP))
+        if place is None:
+            continue
         try:
-            columns.record(place)
+            columns.record(start + place)
         except ValueError as error:
-            raise UnreadableTrace(f"{path}: row {place}: damaged: {error}") from error
+            raise UnreadableTrace(f"{path}: row {start + place}: damaged: {error}") from error
+
+
+def _impossible(columns: Any, rows: slice) -> int | None:
+    """Which of some rows is the first that cannot be."""
+    accepted, most = columns.num_accepted_tokens[rows], columns.most_accepted[rows]
+    wrong = (accepted < 0) | (accepted > most)
+    if columns.most_accepted is not columns.num_draft_tokens:
+        wrong |= most > columns.num_draft_tokens[rows]
+    wrong |= columns.num_emitted_tokens[rows] != accepted + ~columns.truncated[rows]
+    return int(np.argmax(wrong)) if wrong.any() else None

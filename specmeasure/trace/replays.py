@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from specmeasure.errors import UnreadableTrace, UsageError
 from specmeasure.records.costs import CostTable
-from specmeasure.records.machine import Worker
+from specmeasure.records.machine import Fleet, Worker
 from specmeasure.records.plan import TrialKey
 from specmeasure.records.replay import (
     Answer,
@@ -41,7 +41,7 @@ from specmeasure.records.replay import (
 )
 from specmeasure.trace import replay_tables
 from specmeasure.trace.replay_answers import AnswerFile, read_answers, write_answers
-from specmeasure.trace.store import digest_of, plain, write_whole
+from specmeasure.trace.store import digest_of, plain, with_later, write_whole
 
 REPLAY_SCHEMA_VERSION = 2
 MANIFEST, RECORDING, SEAL = "replay.json", "recording.json", "sealed.json"
@@ -187,13 +187,21 @@ def create_replay(folder: Path, manifest: ReplayManifest, *, replace: bool = Fal
         write_whole(folder / MANIFEST, plain(manifest))
 
 
-def add_workers(folder: Path, workers: Sequence[Worker]) -> None:
-    """Write workers that came later into the manifest; those that it has stay as they are."""
+def add_workers(folder: Path, workers: Sequence[Worker], fleet: Fleet | None = None) -> None:
+    """Write workers that came later into the manifest; see ``store.add_workers``.
+
+    Raises:
+        UsageError: the replay is sealed, and its manifest with it.
+    """
+    if is_sealed(folder):
+        raise UsageError(f"{folder}: this replay is finished; nothing is added to it.")
     manifest = read_replay_manifest(folder)
-    known = {one.number for one in manifest.workers}
-    new = tuple(one for one in workers if one.number not in known)
-    if new:
-        write_whole(folder / MANIFEST, plain(replace(manifest, workers=(*manifest.workers, *new))))
+    request = manifest.request.request
+    asked = replace(manifest.request, request=replace(request, fleet=fleet or request.fleet))
+    joined = with_later(manifest.workers, workers)
+    changed = replace(manifest, request=asked, workers=joined)
+    if changed != manifest:
+        write_whole(folder / MANIFEST, plain(changed))
 
 
 def refuse_existing(folder: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from specmeasure.errors import UnreadableTrace, UsageError
-from specmeasure.records.machine import Worker
+from specmeasure.records.machine import Fleet, Worker
 from specmeasure.records.serving import ServerFacts
 from specmeasure.records.trace import Manifest, Trace
 from specmeasure.trace import tables
@@ -53,12 +53,14 @@ __all__ = [
     "create_run",
     "digest_of",
     "is_sealed",
+    "next_worker",
     "plain",
     "read_manifest",
     "read_trace",
     "refuse_busy",
     "refuse_existing",
     "seal_run",
+    "with_later",
     "write_whole",
 ]
 SCHEMA_VERSION = 7
@@ -112,16 +114,39 @@ def add_servers(folder: Path, servers: Sequence[ServerFacts]) -> None:
         _write_manifest(folder, replace(manifest, servers=(*manifest.servers, *servers)))
 
 
-def add_workers(folder: Path, workers: Sequence[Worker]) -> None:
+def add_workers(folder: Path, workers: Sequence[Worker], fleet: Fleet | None = None) -> None:
     """Write workers that were not there when the run began into its manifest.
 
-    One that is known by its number stays as it is.
+    One that is known by its number stays as it is. The caller holds the folder's lock.
+
+    Args:
+        folder: of the run.
+        workers: all that are known.
+        fleet: the workers asked for now; None: as before.
+
+    Raises:
+        UsageError: the run is sealed, and its manifest with it.
     """
+    if is_sealed(folder):
+        raise UsageError(f"{folder}: this run is finished; nothing is added to it.")
     manifest = read_manifest(folder)
-    known = {one.number for one in manifest.workers}
-    new = tuple(one for one in workers if one.number not in known)
-    if new:
-        _write_manifest(folder, replace(manifest, workers=(*manifest.workers, *new)))
+    joined = with_later(manifest.workers, workers)
+    changed = replace(manifest, workers=joined, fleet=fleet or manifest.fleet)
+    if changed != manifest:
+        _write_manifest(folder, changed)
+
+
+def with_later(known: Sequence[Worker], workers: Sequence[Worker]) -> tuple[Worker, ...]:
+    """Workers that are known, and those of other numbers."""
+    numbers = {one.number for one in known}
+    return (*known, *(one for one in workers if one.number not in numbers))
+
+
+def next_worker(folder: Path, known: Sequence[Worker]) -> int:
+    """The first number that no worker of the run has, neither a known one's nor a journal's."""
+    numbers = [one.number for one in known]
+    numbers += [number for number, _ in worker_journals(folder)]
+    return max(numbers, default=-1) + 1
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -210,6 +235,9 @@ def _no_collecting() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            if not gc.get_freeze_count():  # else another's would be thawed
+                gc.freeze()
+                gc.unfreeze()  # they are old now, and no collection of the young looks through them
             gc.enable()
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from specmeasure.records.trace import (
     TokenProbs,
     TrialRecord,
 )
+from specmeasure.trace.instances import fill, make_instances
 from specmeasure.trace.lists import KeptLists, ListRow, Lists, StoredLists
 from specmeasure.trace.parquet import TableWriter, has_values, open_table
 from specmeasure.trace.tables import CHECKS, TOKEN_PROBS, TRIAL_SCHEMA
@@ -52,12 +53,13 @@ _KINDS: dict[str, Callable[..., Any]] = {
 ROW_GROUP = 25_000  # trials; what is made of one while it is read weighs more than it
 ROWS_AT_ONCE = 5_000
 _KEY = ("prompt_id", "turn", "repeat", "arm", "load")
-_IDS: tuple[Names, ...] = (("token_ids",), ("prompt_ids",))
+_TEXT_ALONE = ("token_ids", "prompt_ids")
+_IDS: tuple[Names, ...] = tuple((name,) for name in _TEXT_ALONE)
 _PROBS, _PIT = ("checks", "token_probs"), ("checks", "sampled_audit", "pit")
 _TEXT: tuple[Names, ...] = (*_IDS, *((*_PROBS, field.name) for field in TOKEN_PROBS))
-_WITHOUT_TEXT = [
-    name for name in TRIAL_SCHEMA.names if name not in ("token_ids", "prompt_ids", "checks")
-] + [f"checks.{field.name}" for field in CHECKS if field.name != "token_probs"]
+_WITHOUT_TEXT = [name for name in TRIAL_SCHEMA.names if name not in (*_TEXT_ALONE, "checks")] + [
+    f"checks.{field.name}" for field in CHECKS if field.name != "token_probs"
+]
 
 
 def read_trials(
@@ -83,11 +85,11 @@ def read_trials(
             rows = file.read_row_group(group, columns=names)
             start = len(trials)
             makers = {text: _rows_of(lists, start) for text, lists in stored.items()}
-            own = blocks[start : start + rows.num_rows]
             try:
-                trials += _trials(rows, Values(_KINDS, {**makers, _PIT: _kept}), own)
+                trials += _trials(rows, Values(_KINDS, {**makers, _PIT: _kept}))
             except ValueError as error:
                 raise UnreadableTrace(f"{path}: damaged: {error}") from error
+    fill(trials, "blocks", blocks)
     return trials
 
 
@@ -115,20 +117,15 @@ def _rows(trials: Sequence[TrialRecord]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=TRIAL_SCHEMA)
 
 
-def _trials(
-    rows: pa.Table, values: Values, blocks: Sequence[Sequence[BlockRecord]]
-) -> Iterator[TrialRecord]:
+def _trials(rows: pa.Table, values: Values) -> list[TrialRecord]:
+    """Without their blocks. A trial itself has no invariant; what it holds was checked."""
     columns = {
         name: values.of(rows.column(name).combine_chunks(), name) for name in rows.column_names
     }
-    keys = zip(*(columns.pop(name) for name in _KEY), strict=True)
-    for key, own, row in zip(keys, blocks, zip(*columns.values(), strict=True), strict=True):
-        prompt_id, turn, repeat, arm, load = key
-        yield TrialRecord(
-            key=TrialKey(prompt_id=prompt_id, turn=turn, repeat=repeat, arm=arm, load=load),
-            blocks=own,
-            **dict(zip(columns, row, strict=True)),
-        )
+    own = {name: columns.pop(name) for name in _KEY}
+    keys = make_instances(TrialKey, rows.num_rows, own)
+    nothing = {name: repeat(None) for name in _TEXT_ALONE if name not in columns}
+    return make_instances(TrialRecord, rows.num_rows, {**columns, **nothing, "key": keys})
 
 
 def _kept(column: pa.ListArray) -> list[Any]:

@@ -40,6 +40,15 @@ def test_what_was_left_out_is_counted_by_reason():
     assert "4 more reasons" in said
 
 
+def test_trials_of_a_dead_worker_are_counted():
+    """Nothing is said where no worker died."""
+    manifest, estimates, decision = examples.go()
+    again = "3 trials of unfinished turns were measured again after a worker died."
+
+    assert again not in lines(manifest, estimates, decision)
+    assert again in lines(manifest, replace(estimates, num_void_trials=3), decision)
+
+
 def test_failed_trials_are_named_by_arm():
     """A failure is never silent."""
     assert "failed: 1 of draft k=4" in lines(*examples.go())

@@ -24,6 +24,16 @@ def test_heads_are_called_heads():
     assert "cache" not in facts[2].text
 
 
+def test_graphs_are_timed_where_some_were_made():
+    """All arms together, behind the models."""
+    manifest, arm = examples.manifest(), examples.draft_arm()
+    captured = [replace(arm, capture_s=spent) for spent in (0.7, None, 2.5)]
+    said = [fact.text for fact in write_provenance(manifest, captured) if fact.label == "Graphs"]
+
+    assert ["captured in 3.20 s before trials, in no time shown"] == said
+    assert write_provenance(manifest) == write_provenance(manifest, [arm])
+
+
 def test_traffic_and_hardware_in_two_lines():
     """Whose prompts, decoded how; which models in which precision, on what."""
     manifest = examples.manifest()

@@ -337,7 +337,8 @@ def test_workers_are_told_by_node(trace):
 
     assert "Workers" not in {fact.label for fact in write_facts(trace)}
     assert told["Workers"] == (
-        "3, of them 2 on alpha: a CPU, 2 threads; 1 on beta: a slow CPU, 2 threads"
+        "3, of them 2 on alpha: a CPU, 4 cores, 2 threads; 1 on beta: a slow CPU, 4 cores, "
+        "2 threads"
     )
 
 

@@ -60,6 +60,16 @@ def test_gains_and_losses_are_named_with_the_route():
     assert "sw" not in said
 
 
+def test_nobody_routes_by_worker():
+    """Which worker gains is told, and no advice: prompts are not sent by it."""
+    said = write_gains([part("worker", "0", GAIN), part("worker", "1", LOSS)])
+    arm = join_arms(*sliced(part("worker", "0", GAIN), part("worker", "1", LOSS)))[0]
+
+    assert said.endswith("below 1.00: worker 1.")
+    assert write_telling_slices(arm, Footnotes()) is None
+    assert ["worker"] == [one.axis for one in write_slice_tables(arm, Footnotes())]
+
+
 def test_no_route_across_axes():
     """A gain of one axis and a loss of another overlap: no rule follows from them."""
     said = write_gains([part("category", "chat", GAIN), part("language", "te", LOSS)])

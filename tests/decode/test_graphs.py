@@ -1,11 +1,15 @@
 """Captured passes: what stands in for them on a CPU, and that nothing in a pass asks the host."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import pytest
 import torch
 
 from specmeasure.decode.cache import CachedCausalLM
-from specmeasure.decode.graphs import CudaGraphs, compiled_pass, graphs_of
+from specmeasure.decode.graphs import NUM_WARM_UPS, CudaGraphs, compiled_pass, graphs_of
 from specmeasure.decode.grouped_attention import grouped, sdpa_configs
+from specmeasure.decode.static_check import static_twin
 from specmeasure.decode.static_model import StaticCausalLM
 from tests.decode import tiny_models
 from tests.decode.recorded_graphs import RecordedGraphs
@@ -116,6 +120,88 @@ def test_a_pass_that_asks_the_host_is_not_one_piece():
         compiled_pass(lambda: number.fill_(number.item() + 1 if number.item() else 0))()
 
 
+class Streams:
+    """torch's streams of one device, and a capture that leaves its stream current if it fails."""
+
+    def __init__(self) -> None:
+        self.current = self.first = Stream("first")
+        self.num_pools = 0
+
+    def stand_in(self, patched: pytest.MonkeyPatch) -> None:
+        """For what ``CudaGraphs`` asks of torch."""
+        for name, ours in {
+            "Stream": lambda _: Stream("captures"),
+            "graph_pool_handle": self.pool,
+            "device": lambda _: nullcontext(),
+            "current_stream": lambda _: self.current,
+            "set_stream": self.switch,
+            "stream": self.on,
+            "CUDAGraph": lambda: None,
+            "graph": lambda _, *, stream, **__: self.left_at(stream),
+            "get_sync_debug_mode": lambda: 0,
+            "set_sync_debug_mode": lambda _: None,
+        }.items():
+            patched.setattr(torch.cuda, name, ours)
+
+    def pool(self) -> int:
+        self.num_pools += 1
+        return self.num_pools
+
+    def switch(self, stream: "Stream") -> None:
+        self.current = stream
+
+    @contextmanager
+    def on(self, stream: "Stream") -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextmanager
+    def left_at(self, stream: "Stream") -> Iterator[None]:
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+
+class Stream:
+    """Remembers whom it waited for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.waited_for: list[str] = []
+
+    def wait_stream(self, other: "Stream") -> None:
+        self.waited_for.append(other.name)
+
+    def synchronize(self) -> None:
+        """Nothing runs."""
+
+
+@pytest.mark.parametrize("num_good", [3, 2, 1, 0])
+def test_a_capture_that_fails_leaves_the_stream_as_it_was(
+    num_good: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Warming up or capturing: the caller's stream is current again and waits; the pool is new."""
+    streams, ran = Streams(), []
+    streams.stand_in(monkeypatch)
+    graphs = CudaGraphs(torch.device("cuda"))
+
+    def run() -> None:
+        ran.append(streams.current.name)
+        if len(ran) > num_good:
+            raise RuntimeError("it asks the host")
+
+    with nullcontext() if num_good == 3 else pytest.raises(RuntimeError, match="asks the host"):
+        graphs.capture(run)
+
+    assert ["captures"] * min(num_good + 1, 3) == ran
+    assert streams.first is streams.current
+    assert ["captures"] == streams.first.waited_for
+    assert (1 if num_good == 3 else 2) == streams.num_pools
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @torch.inference_mode()
@@ -132,3 +218,52 @@ def test_cuda_graphs_replay():
     with pytest.raises(RuntimeError):
         graphs.capture(lambda: found.fill_(given.sum().item()))
     assert 3 == len(torch.rand(3, device=device).tolist())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@torch.inference_mode()
+def test_a_device_outlives_captures_that_fail():
+    """Both kinds of failing; the stream is the caller's again, and the next capture replays."""
+    device = torch.device("cuda")
+    graphs, given = CudaGraphs(device), torch.ones(3, device=device)
+    found, before = torch.zeros(3, device=device), torch.cuda.current_stream(device)
+    runs = []
+
+    def fail_late() -> None:
+        runs.append(given * 2)
+        if len(runs) > NUM_WARM_UPS:
+            torch.cuda.synchronize()
+
+    for run in (lambda: given.sum().item(), fail_late):
+        with pytest.raises(RuntimeError):
+            graphs.capture(run)
+
+        assert before == torch.cuda.current_stream(device)
+    replay = graphs.capture(lambda: found.copy_(given * 3))
+    given.fill_(2)
+    replay()
+    assert [6.0] * 3 == found.tolist()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_captured_model_reads_as_before(dtype: torch.dtype):
+    """On a GPU: the trial of both ways to attend is passed, and blocks read what they should."""
+    device = torch.device("cuda")
+    growing = CachedCausalLM(tiny_models.llama().to(device, dtype), vocab_size=tiny_models.VOCAB)
+    fixed = static_twin(growing, CudaGraphs(device), shortest=16)
+    fixed.prepare((1, 3), first=11, last=40)
+    for model in (growing, fixed):
+        model.reset(rolls_back=True)
+        model.prefill(range(10))
+    near = 1e-4 if dtype is torch.float32 else 0.1
+    for token in range(12):
+        ids = torch.tensor([token, 3, token + 2], device=device)
+        expected, found = (model.forward(ids).float() for model in (growing, fixed))
+        for model in (growing, fixed):
+            model.rollback(1)
+
+        assert float((expected - found).abs().max()) <= near * float(expected.std())

@@ -7,6 +7,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from specmeasure.decode import grouped_attention as module_of_it
 from specmeasure.decode.grouped_attention import NAME, grouped, grouped_attention, sdpa_configs
+from specmeasure.engines.live_bytes import counting
 from tests.decode import tiny_models
 
 NUM_KEYS, WIDTH = 40, 16
@@ -107,6 +108,17 @@ def test_a_model_attends_so_only_meanwhile(monkeypatch: pytest.MonkeyPatch):
     assert torch.allclose(plain, meanwhile, atol=1e-5)
     assert torch.equal(plain, after)
     assert "sdpa" == model.config._attn_implementation != NAME
+
+
+def test_without_weights_it_holds_what_a_gpu_does():
+    """Sums of a product in half precision are kept wide by the product itself: no wide copies."""
+    rows, keys = (torch.empty(2, n, 8, dtype=torch.bfloat16, device="meta") for n in (3, 1000))
+    with counting([rows, keys]) as live:
+        before = live.now
+        found = module_of_it._products(rows, keys)
+
+    assert torch.float32 is found.dtype
+    assert 2 * 3 * 1000 * 4 == live.peak - before
 
 
 def test_eager_models_are_left_alone():

@@ -99,6 +99,23 @@ def test_more_room_takes_over_what_is_remembered():
     assert 12 == cache.layers[0].get_max_length()
 
 
+def test_room_that_cannot_be_had_is_asked_for_again(monkeypatch: pytest.MonkeyPatch):
+    """An allocation that fails leaves no room, and not a cache that says it has some."""
+    cache = cache_of(WIDE, NARROW)
+
+    def run_out(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "zeros", run_out)
+        with pytest.raises(torch.OutOfMemoryError):
+            cache.grow(12)
+
+    assert 0 == cache.num_tokens
+    cache.grow(12)
+    assert 12 == cache.layers[0].keys.shape[-2] == cache.num_tokens
+
+
 @torch.inference_mode()
 def test_places_move_to_the_front():
     """Those that a path kept, in its order; overlapping places are read before they are written."""

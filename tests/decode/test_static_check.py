@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers as hf
 
-from specmeasure.decode import static_model
+from specmeasure.decode import grouped_attention, static_model
 from specmeasure.decode.cache import CachedCausalLM
 from specmeasure.decode.static_check import static_twin
 from specmeasure.decode.static_model import StaticCausalLM
@@ -156,10 +156,71 @@ def refuse(monkeypatch: pytest.MonkeyPatch, broken: type[StaticCausalLM]) -> Non
         twin(tiny_models.llama())
 
 
+def test_attention_over_long_lengths_is_tried_as_well(monkeypatch: pytest.MonkeyPatch):
+    """The trial is short, and what attends from 1024 tokens on is proved all the same."""
+    products = grouped_attention._products
+    monkeypatch.setattr(
+        grouped_attention, "_products", lambda rows, keys: products(rows, keys).square()
+    )
+
+    with pytest.raises(UnsupportedModel, match=r"differ from its own by \d"):
+        twin(tiny_models.llama())
+    eager = tiny_models.llama()
+    eager.set_attn_implementation("eager")
+    assert 0 == twin(eager).room_bytes  # which never attends so
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+    ],
+    ids=["torch", "CUDA", "broken", "cuBLAS"],
+)
+def test_a_device_that_fails_says_nothing_of_a_model(error: RuntimeError):
+    """It passes, so that nobody is told that the model cannot be captured."""
+    with pytest.raises(type(error)) as caught:
+        static_twin(cached(tiny_models.llama()), FailingGraphs(error), shortest=16)
+
+    assert error is caught.value
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: operation not permitted when stream is capturing",
+        "CUDA error: operation failed due to a previous error during capture",
+    ],
+)
+def test_what_a_capture_refuses_does(said: str):
+    """The device goes on; the pass cannot be captured."""
+    graphs = FailingGraphs(torch.AcceleratorError(said))
+
+    with pytest.raises(UnsupportedModel, match="cannot be captured"):
+        static_twin(cached(tiny_models.llama()), graphs, shortest=16)
+
+
+class FailingGraphs(RecordedGraphs):
+    """Captures fail."""
+
+    def __init__(self, error: RuntimeError) -> None:
+        super().__init__()
+        self._error = error
+
+    def capture(self, run):  # noqa: ARG002 - the protocol's argument
+        raise self._error
+
+
 def test_the_trial_is_made_with_captured_passes():
-    """All of its seven passes after the prompt are replays: a graph is what is proved."""
+    """All of its seven passes after the prompt are replays: a graph is what is proved, twice.
+
+    The graphs of a trial are dropped, and so is the memory that they shared.
+    """
     graphs = RecordedGraphs()
     static_twin(cached(tiny_models.llama()), graphs)
 
-    assert (4, 7) == (graphs.num_captures, graphs.num_replays)
+    assert (8, 14, 2) == (graphs.num_captures, graphs.num_replays, graphs.num_renewals)
     assert static_model.StaticCausalLM is StaticCausalLM

@@ -188,6 +188,43 @@ def test_a_broken_answer_leaves_nothing_behind():
 
 
 @torch.inference_mode()
+def test_a_pass_that_failed_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch):
+    """The next prompt is read from the beginning, over zeros."""
+    like = cached()
+    model = fixed(like)
+    model.reset(rolls_back=True)
+    model.prefill(PROMPT)
+    forward = model.model.lm_head.forward
+
+    def fail(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.model.lm_head, "forward", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        model.forward(tensor([1, 2]))
+    monkeypatch.setattr(model.model.lm_head, "forward", forward)
+
+    assert torch.allclose(read_much(like), read_much(model), atol=NEAR)
+    model.reset(rolls_back=True)
+    monkeypatch.setattr(model.model.lm_head, "forward", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        model.prefill(PROMPT)
+    model.reset(rolls_back=True)
+    assert not model._cache.layers[0].keys.any()
+
+
+def test_it_begins_anew_outside_of_inference_too():
+    """What was written in inference mode is wiped by whoever asks."""
+    model = fixed(cached())
+    with torch.inference_mode():
+        model.reset(rolls_back=True)
+        model.prefill(PROMPT)
+    model.reset(rolls_back=True)
+
+    assert 0 == model.cache_bytes
+
+
+@torch.inference_mode()
 def test_what_was_released_is_taken_again():
     """Room and graphs go; the model goes on without, or is prepared anew."""
     like = cached()

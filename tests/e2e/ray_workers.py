@@ -36,7 +36,7 @@ class FakesModels:
 
     def __call__(self, share: Share) -> "MortalStation":
         engine = FakeEngine(plan=self.plan, observe_sleep_s=self.observe_sleep_s)
-        facts = Facts(environment=share.seen(make_environment()), models=engine.models)
+        facts = Facts(environment=share.seen(make_environment(), ()), models=engine.models)
         station = MeasuringStation(self.plan, engine, facts, meter=Unmetered())
         return MortalStation(station, self)
 

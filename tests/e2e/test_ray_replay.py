@@ -164,7 +164,7 @@ def test_a_killed_worker_and_an_interruption_change_nothing(
     num_before = len(replays.read_replay_manifest(folder).workers)
     trace = resume_replay(folder)
 
-    assert any("died; another does again what it was at" in warning for warning in warnings)
+    assert any("is lost; what it was at goes to another" in warning for warning in warnings)
     assert (three.answers, three.target) == (trace.answers, trace.target)
     assert three.scores == trace.scores
     assert list(range(num_before + 2)) == [one.number for one in trace.manifest.workers]

@@ -11,12 +11,15 @@ import torch
 
 from specmeasure import demo
 from specmeasure.decode.cache import CachedCausalLM
+from specmeasure.decode.shared_exit import SharedExit
+from specmeasure.decode.static_check import NUM_ROWS
 from specmeasure.decode.static_model import StaticCausalLM
 from specmeasure.engines import costs
 from specmeasure.engines.models import LoadedModels
 from specmeasure.engines.proposing import drafting_for, longest_read, target_rows
 from specmeasure.engines.replay import ReplayEngine
 from specmeasure.engines.transformers import TransformersEngine
+from specmeasure.errors import OutOfMemory
 from specmeasure.records.corpus import Prompt
 from specmeasure.records.plan import (
     BASELINE,
@@ -218,7 +221,9 @@ def test_facts_and_warnings_of_captured_models(
     """Target and draft replay; on a plain CPU there is nothing to capture, and nothing to say."""
     assert [True, True, False] == [one.replays_graphs for one in captured.models]  # heads have none
     assert [False] * 3 == [one.replays_graphs for one in plain.models]
-    assert plain.warnings == captured.warnings
+    (said,) = set(captured.warnings) - set(plain.warnings)
+    assert said.startswith(f"Heads {demo.MEDUSA} draft without CUDA graphs: ")
+    assert set(plain.warnings) <= set(captured.warnings)
 
 
 def loaded(target: Any, **drafts: Any) -> LoadedModels:
@@ -275,15 +280,67 @@ def test_early_exits_stay_with_the_growing_cache():
 
 
 def test_dropped_drafts_take_their_room_along():
-    """A draft that is loaded again is tried again."""
+    """Room goes, graphs with their memory; a draft that is loaded again is tried again."""
     models = loaded(tiny_models.llama(), small=tiny_models.llama())
     before = models.decoding_draft(drafted_by("small"))
+    assert isinstance(before, StaticCausalLM)
+    before.prepare((1,), first=3, last=8)
+    num_renewals = before._graphs.num_renewals
     again = models.drafts["small"]
     models.drop_drafts()
     models.drafts["small"] = again
 
-    assert isinstance(before, StaticCausalLM)
+    assert 0 == before.room_bytes
+    assert num_renewals + 1 == before._graphs.num_renewals
     assert before is not models.decoding_draft(drafted_by("small"))
+
+
+def test_a_trial_that_runs_out_of_memory_is_no_verdict(monkeypatch: pytest.MonkeyPatch):
+    """It says what to lower; the model is tried again when it is asked for again."""
+    models = loaded(tiny_models.llama())
+
+    def run_out(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RecordedGraphs, "capture", run_out)
+        with pytest.raises(OutOfMemory, match="while CUDA graphs of a model were tried"):
+            _ = models.decoding_target
+
+    assert isinstance(models.decoding_target, StaticCausalLM)
+
+
+def test_a_replay_warns_without_loading_drafts():
+    """It holds one at a time: what their trial would say is not said; what is known anyway is."""
+    models = loaded(tiny_models.llama(), small=tiny_models.ALL["sliding"]())
+    drafts = dict(models.drafts)
+    models.drafts.clear()
+    arms = [BASELINE, drafted_by("small"), replace(EXIT, exit_layer=1), LOOKUP]
+    (said,) = models.graph_warnings(arms, loads_drafts=False)
+
+    assert {} == models.drafts
+    assert "Early exit after layer 1" in said
+    models.drafts |= drafts
+    assert 2 == len(models.graph_warnings(arms))
+
+
+def test_after_captures_the_prompt_is_read_once_untimed(monkeypatch: pytest.MonkeyPatch):
+    """By target and draft, before the answer's own prefill; with nothing captured it is not."""
+    engine = engine_for((BASELINE, DRAFTED.at(2)), RecordedGraphs())
+    ids, settings = context_ids(engine, 30), DecodeSettings(max_new_tokens=8)
+    prefill, seen = StaticCausalLM.prefill, []
+
+    def watched(model: StaticCausalLM, read: Any) -> Any:
+        seen.append((model, len(read)))
+        return prefill(model, read)
+
+    monkeypatch.setattr(StaticCausalLM, "prefill", watched)
+    for expected in (4, 2):
+        seen.clear()
+        engine.observe(ids, engine._plan.arms[1], settings)
+
+        assert expected == sum(length >= len(ids) - 1 for _, length in seen)
+        assert 2 == len({id(model) for model, _ in seen})
 
 
 def test_rows_of_an_arm_are_those_of_its_blocks(captured: TransformersEngine):
@@ -339,6 +396,60 @@ def test_costs_are_timed_in_captured_passes(monkeypatch: pytest.MonkeyPatch):
     assert meter.decoder.target is engine.loaded.decoding_target
     meter.drafts(engine.drafting(DRAFTED, GREEDY), target)
 
-    assert num_captures + 2 == graphs.num_captures  # the draft's one and two rows
+    of_trial = 2 * len(NUM_ROWS)  # the draft is loaded now, and not before
+    assert num_captures + of_trial + 2 == graphs.num_captures  # its one and two rows
     assert isinstance(meter.decoder.target, StaticCausalLM)
     assert graphs.num_replays > 50
+
+
+class ToldClock:
+    """Moves when it is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def mark(self) -> float:
+        self.now += 2.0**-20
+        return self.now
+
+    def seconds(self, earlier: float, later: float) -> float:
+        return later - earlier
+
+    def spends(self, seconds: float, method: Any) -> Any:
+        """The method, which takes so long."""
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            self.now += seconds
+            return method(*arguments, **named)
+
+        return timed
+
+
+def test_an_early_exit_beside_captured_steps_costs_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Its own steps are six times the baseline's, as in a run: they are not scaled to those.
+
+    A machine that is slower while it is timed still changes no ratio.
+    """
+    monkeypatch.setattr(costs, "NUM_ROUNDS", 1)
+    plan = Plan(target=demo.TARGET, arms=(BASELINE, EXIT), options=OPTIONS)
+    models = LoadedModels.load(plan, most_threads=1, graphs=RecordedGraphs())
+    engine, clock = ReplayEngine(plan, models), ToldClock()
+    meter = engine.cost_meter([range(5, 15)], 2)
+    meter = replace(meter, decoder=replace(meter.decoder, clock=clock))
+    for kind, name, seconds in (
+        (StaticCausalLM, "forward", 1.0),
+        (CachedCausalLM, "forward", 6.0),
+        (SharedExit, "draft", 4.0),
+    ):
+        monkeypatch.setattr(kind, name, clock.spends(seconds, getattr(kind, name)))
+    drafting, target = engine.drafting(EXIT, GREEDY), meter.target()
+    (found,) = meter.drafts(drafting, target)
+    (slower,) = meter.drafts(drafting, replace(target, plain_s=(0.5,)))
+
+    assert isinstance(drafting.target, SharedExit)
+    assert [1.0] == pytest.approx(list(target.plain_s), abs=1e-4)
+    assert [4.0, 8.0] == pytest.approx(list(found.draft_s[0]), abs=1e-3)
+    assert 6.0 == pytest.approx((found.verify_s or ())[0][0], abs=1e-3)
+    assert [2.0, 4.0] == pytest.approx(list(slower.draft_s[0]), abs=1e-3)

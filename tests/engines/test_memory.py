@@ -22,10 +22,12 @@ from transformers import (
 from specmeasure import demo
 from specmeasure.decode.cache import CachedCausalLM
 from specmeasure.decode.static_model import StaticCausalLM
+from specmeasure.engines import memory
 from specmeasure.engines.ahead import ModelsAhead
 from specmeasure.engines.dry_passes import DryModel, Rows
 from specmeasure.engines.head_files import HeadsCheckpoint
 from specmeasure.engines.memory import Longest, _Reckoning, predict_memory
+from specmeasure.engines.proposing import target_rows
 from specmeasure.engines.transformers import TransformersEngine
 from specmeasure.records.plan import (
     BASELINE,
@@ -223,6 +225,69 @@ def test_rooms_of_all_drafts_are_kept():
     assert all(
         one.total_bytes < other.total_bytes for one, other in zip(growing, static, strict=True)
     )
+
+
+TREE = Arm(
+    name="tree",
+    method=Method.MEDUSA,
+    num_speculative_tokens=20,
+    heads=demo.MEDUSA,
+    tree=TokenTree.of([[0], *([0, place] for place in range(8)), *([0, 0, n] for n in range(11))]),
+)
+
+
+def reckoning(plan: Plan, num_prompt: int, num_new: int, **changes: object) -> _Reckoning:
+    models = ModelsAhead.read(plan).bare_models()
+    longest = Longest(
+        num_prompt_tokens=num_prompt,
+        num_new_tokens=num_new,
+        num_context_tokens=num_prompt + num_new,
+        samplings=(GREEDY,),
+    )
+    return _Reckoning(replace(plan, **changes), models, longest, has_graphs=True)
+
+
+def test_room_is_that_of_the_largest_pass():
+    """What stands beside a tree's longest path is read as well, and rooms grow by it."""
+    plan = plan_of(demo.TARGET, None)
+    chain, tree = (
+        reckoning(plan, 500, 8, arms=arms).need(BASELINE, 0).cache_bytes
+        for arms in ((BASELINE,), (BASELINE, TREE))
+    )
+
+    assert 768 * chain == 512 * tree  # 508 − 1 + 20 − 3 tokens do not fit into 512
+
+
+def test_results_of_captured_passes_are_counted_once_each():
+    """A tree is cut by depth: three passes beside that of one row; logits in the model's dtype."""
+    plan = replace(plan_of(demo.TARGET, None, dtype="bfloat16"), arms=(BASELINE, TREE))
+    one = reckoning(plan, 20, 8)
+    beyond = max(one._blocks.values()) - one._target.cache_bytes
+
+    assert (1, 2, 10, 21) == target_rows(TREE)
+    assert (1 + 2 + 10 + 21) * 2048 * 2 == one._graph_bytes - beyond
+
+
+def test_a_model_whose_attention_takes_no_mask_has_no_graphs():
+    """Without weights it attends otherwise: what was asked for counts."""
+    plan = plan_of(demo.TARGET, None)
+    flash = replace(plan, options=replace(plan.options, attn="flash_attention_2"))
+
+    assert reckoning(plan, 20, 8).is_captured
+    assert not reckoning(flash, 20, 8).is_captured
+
+
+def test_captures_have_a_workspace_of_their_own(monkeypatch: pytest.MonkeyPatch):
+    """cuBLAS sets one aside for each stream; a run without graphs has one."""
+    monkeypatch.setattr(memory, "workspace_bytes", lambda _: 2**40)
+    monkeypatch.setattr(memory, "pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 2**50)
+    with_graphs, without = (
+        predicted(plan_of(demo.TARGET, None, graphs=graphs), 20, 8).largest.working_bytes // 2**40
+        for graphs in (True, False)
+    )
+
+    assert (2, 1) == (with_graphs, without)
 
 
 def test_weights_that_are_shared_count_once(tmp_path: Path):

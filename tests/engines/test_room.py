@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from specmeasure.decode.device_failures import is_shortage
 from specmeasure.engines.room import (
     explained_shortage,
-    is_shortage,
     refuse_or_warn,
     refuse_weights,
     what_to_lower,
@@ -91,6 +91,8 @@ def test_the_allocators_of_both_kinds_are_understood():
 
     assert is_shortage(host)
     assert is_shortage(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_shortage(torch.AcceleratorError("CUDA error: out of memory"))
+    assert is_shortage(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."))
     assert is_shortage(MemoryError())
     assert not is_shortage(RuntimeError("shapes do not match"))
 

@@ -49,10 +49,10 @@ def test_an_answer_that_runs_out(engine, fail, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_an_audit_that_runs_out(engine, monkeypatch: pytest.MonkeyPatch):
-    """The same of the check of an answer."""
+    """The same of the check of an answer, whichever arm's it is."""
     seen = engine.observe(CONTEXT, BASELINE, SETTINGS)
     monkeypatch.setattr(CachedCausalLM, "prefill", run_out)
-    with pytest.raises(OutOfMemory, match="out of memory at 3 prompt and up to 4 new tokens"):
+    with pytest.raises(OutOfMemory, match=r"^audit: out of memory at 3 prompt and up to 4 new"):
         engine.audit(CONTEXT, seen.token_ids)
 
 

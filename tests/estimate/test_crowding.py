@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from specmeasure import api
-from specmeasure.estimate.crowding import cochran_q, crowded_trials
+from specmeasure.estimate.crowding import cochran_q, crowded_trials, says_crowded
 from specmeasure.estimate.intervals import Intervals
 from specmeasure.records.estimates import CrowdedArm, Interval, Unmeasured
 from specmeasure.records.machine import Crowding, Worker
@@ -39,18 +39,23 @@ def seen(trace, crowding_of):
     return replace(trace, trials=tuple(trials))
 
 
+def of_run(trace):
+    """What a whole run says of other work."""
+    return crowded_trials(trace.trials, trace.manifest, INTERVALS)
+
+
 def test_unwatched_trials_are_unknown_not_quiet(unwatched):
     """A trace of an older version, or of a system that tells nothing."""
     nothing = seen(unwatched, lambda _: Crowding())
 
     for trace in (unwatched, nothing):
-        found = crowded_trials(trace, INTERVALS)
+        found = of_run(trace)
         assert Unmeasured(reason="no trial was watched for other work") == found
 
 
 def test_a_quiet_run_has_no_crowded_trial(unwatched):
     """Nothing to average over, nothing to test."""
-    found = crowded_trials(seen(unwatched, lambda _: QUIET), INTERVALS)
+    found = of_run(seen(unwatched, lambda _: QUIET))
 
     assert (240, 0.0, 4) == (found.num_trials, found.crowded_share, found.num_cores)
     assert (None, None, None) == (found.other_cores, found.stalled_share, found.p_value)
@@ -68,7 +73,7 @@ def test_crowded_trials_are_counted_by_arm_and_averaged(unwatched):
 
     trace = seen(unwatched, crowding_of)
     failed = replace(trace.trials[-1], error="lost")
-    found = crowded_trials(replace(trace, trials=(*trace.trials[:-1], failed)), INTERVALS)
+    found = of_run(replace(trace, trials=(*trace.trials[:-1], failed)))
 
     assert (39 * 6 - 1, 39 / (39 * 6 - 1)) == (found.num_trials, found.crowded_share)
     assert (pytest.approx(2.8), pytest.approx(0.4)) == (found.other_cores, found.stalled_share)
@@ -80,7 +85,7 @@ def test_arms_that_take_turns_are_crowded_alike(unwatched):
     """Other work that comes for a stretch of trials meets all of them."""
     place = {trial.key: number for number, trial in enumerate(unwatched.trials)}
     trace = seen(unwatched, lambda t: CROWDED if place[t.key] % 30 < 11 else QUIET)
-    found = crowded_trials(trace, INTERVALS)
+    found = of_run(trace)
 
     assert found.p_value is None or found.p_value > 0.05
 
@@ -96,7 +101,7 @@ def test_the_noise_is_told_with_and_without_other_work(unwatched):
         return replace(trial, crowding=crowding, decode_s=trial.decode_s * times)
 
     trace = replace(unwatched, trials=tuple(map(slowed, unwatched.trials)))
-    found = crowded_trials(trace, INTERVALS)
+    found = of_run(trace)
     crowded, quiet = found.crowded_noise_floor, found.quiet_noise_floor
 
     assert (20, 20) == (crowded.num_clusters, quiet.num_clusters)
@@ -124,7 +129,7 @@ def test_a_run_without_a_second_baseline_has_no_noise_to_tell():
     """The reason is said."""
     plan = make_plan(BASELINE, DRAFT_4)
     trace = recorded_trace(FakeEngine(plan=plan, seed=3), make_prompts(8))
-    found = crowded_trials(seen(trace, lambda _: CROWDED), INTERVALS)
+    found = of_run(seen(trace, lambda _: CROWDED))
 
     assert "no second baseline" in found.crowded_noise_floor.reason
     assert "no second baseline" in found.quiet_noise_floor.reason
@@ -142,10 +147,26 @@ def test_each_workers_trials_are_judged_by_its_own_machine(unwatched):
         for trial in unwatched.trials
     )
     manifest = replace(unwatched.manifest, workers=workers)
-    found = crowded_trials(replace(unwatched, manifest=manifest, trials=trials), INTERVALS)
+    found = of_run(replace(unwatched, manifest=manifest, trials=trials))
 
     assert (240, 0.5) == (found.num_trials, found.crowded_share)
     assert found.num_cores is None
+
+
+def test_columns_say_what_single_trials_say():
+    """Each sign told or not, at its limit and beside it."""
+    seen = [
+        Crowding(other_cores=other, stalled_share=stalled)
+        for other in (None, 0.0, 2.5, 2.5000001)
+        for stalled in (None, 0.0, 0.1, 0.1000001)
+    ]
+    columns = (
+        np.array([getattr(one, name) for one in seen], dtype=float)
+        for name in ("other_cores", "stalled_share")
+    )
+    found = says_crowded(*columns, np.full(16, 2.0), np.full(16, 4.0))
+
+    assert [bool(one.is_crowded(2, 4)) for one in seen] == found.tolist()
 
 
 def test_cochrans_q_by_hand():

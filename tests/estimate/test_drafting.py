@@ -192,10 +192,10 @@ def test_counters_of_windows_do_not_tell_slices():
     """A part of the requests has its acceptance from its own counts, or none."""
     told, _ = requests(Evidence.HISTOGRAM)
     untold, _ = requests(Evidence.COUNTERS)
-    rate, length = rate_and_length(told, MOST, WINDOWS)
+    rate, length = rate_and_length(told, WINDOWS)
 
     assert (Interval, Interval) == (type(rate), type(length))
-    assert all(isinstance(one, Unmeasured) for one in rate_and_length(untold, MOST, WINDOWS))
+    assert all(isinstance(one, Unmeasured) for one in rate_and_length(untold, WINDOWS))
 
 
 def _sums(counts):

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +7,14 @@ import pytest
 from specmeasure.estimate import latency
 from specmeasure.estimate.intervals import Intervals, Spread
 from specmeasure.estimate.pairing import pair_trials
-from specmeasure.estimate.slices import find_axes, holm_levels, slice_arms, slice_names
+from specmeasure.estimate.slices import (
+    find_axes,
+    holm_levels,
+    names_by_axis,
+    slice_arms,
+    slice_names,
+)
+from specmeasure.estimate.trials import Trials
 from specmeasure.records.estimates import Interval, Unmeasured
 from specmeasure.records.plan import Sampling
 from tests.fakes import Traffic, make_block, make_trial
@@ -23,7 +31,7 @@ def trial(number, *, arm="draft k=4", decode_s=1.0, labels=None, **changes):
 
 def slices_of(arm_trials, base_trials):
     pairs = {"draft k=4": pair_trials(base_trials, arm_trials)}
-    return slice_arms(pairs, {"draft k=4": 4}, INTERVALS)["draft k=4"]
+    return slice_arms(pairs, INTERVALS)["draft k=4"]
 
 
 def test_a_trial_knows_its_slices():
@@ -210,7 +218,7 @@ def test_all_arms_have_the_same_axes():
     half = [replace(one, key=replace(one.key, arm="y")) for one in base if one.category == "a"]
     pairs = {"x": pair_trials(base, whole), "y": pair_trials(base, half)}
 
-    found = slice_arms(pairs, dict.fromkeys(pairs, 4), INTERVALS)
+    found = slice_arms(pairs, INTERVALS)
 
     assert ["a", "b"] == [one.name for one in found["x"]]
     assert [("category", "a", 6)] == [(o.axis, o.name, o.num_prompts) for o in found["y"]]
@@ -231,7 +239,7 @@ def test_all_arms_share_the_correction():
     ]
     pairs = {name: pair_trials(base, trials) for name, trials in arms.items()}
 
-    found = slice_arms(pairs, dict.fromkeys(arms, 4), INTERVALS)
+    found = slice_arms(pairs, INTERVALS)
 
     levels = [one.decode_speedup.level for parts in found.values() for one in parts]
     assert all(isinstance(one.decode_speedup, Interval) for p in found.values() for one in p)
@@ -254,3 +262,19 @@ def test_other_thresholds_have_their_own_interval():
         and one.decode_speedup.high <= one.decode_speedup_corrected.high
         for one in found
     )
+
+
+@pytest.mark.parametrize("held", [list, Trials.of], ids=["records", "table"])
+def test_trials_are_called_alike_in_whatever_way_they_are_held(held):
+    """What a trial is called follows from it alone; what is unknown has no name."""
+    kinds = itertools.product(
+        (None, 0, 63, 64, 5000), (None, 0, 1), ({"category": "chat"}, {"worker": "a"})
+    )
+    trials = [
+        replace(trial(number % 3), num_prompt_tokens=length, worker=worker, labels=labels)
+        for number, (length, worker, labels) in enumerate(kinds)
+    ]
+
+    for axis, called in names_by_axis(held(trials)).items():
+        found = [None if number < 0 else called.names[number] for number in called.numbers]
+        assert [slice_names(one).get(axis) for one in trials] == found

@@ -73,6 +73,27 @@ def test_counts_are_those_of_the_trace(hundred):
     ]
 
 
+def test_graphs_are_timed_by_arm(hundred):
+    """Σ over an arm's trials; an arm that made none says so, and it is not 0."""
+    spent = {"p0": 0.25, "p1": 0.5}
+    trials = tuple(
+        replace(trial, capture_s=spent.get(trial.key.prompt_id))
+        if trial.key.arm == "draft k=4"
+        else trial
+        for trial in hundred.trials
+    )
+    found = estimate(replace(hundred, trials=trials), QUICK)
+
+    assert (None, 0.75) == (found.baseline.capture_s, found.arms[0].capture_s)
+
+
+def test_trials_that_were_measured_again_are_told(hundred):
+    """They count for nothing else."""
+    found = estimate(replace(hundred, num_void=4), QUICK)
+
+    assert replace(estimate(hundred, QUICK), num_void_trials=4) == found
+
+
 def test_estimates_repeat(hundred):
     """The same trace and seed give the same numbers, resampled ones among them."""
     assert estimate(hundred, QUICK) == estimate(hundred, QUICK)

@@ -1,5 +1,6 @@
 """How workers fit a cluster, and what is said where they do not."""
 
+import os
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from specmeasure.records.machine import Fleet
 from specmeasure.records.plan import ModelOptions
 from specmeasure.records.request import Request
 from specmeasure.run.cluster import Node, lay_out
-from specmeasure.run.ray_pool import ray_pool
+from specmeasure.run.ray_pool import niceness_notes, other_software, ray_pool
 from tests.fakes import make_plan
 from tests.run.test_pool import counting
 
@@ -97,3 +98,32 @@ def test_what_cannot_be_shared_out_is_refused(
 
     with pytest.raises(UsageError, match=named):
         fleets.refuse_unshared(request)
+
+
+def test_another_version_of_ours_is_named_before_anything_is_sent() -> None:
+    """A node that cannot read what it is sent dies without a word; other packages may differ."""
+    here = {"specmeasure": "1.0", "torch": "2"}
+
+    assert other_software("n", {"specmeasure": "1.0", "torch": "3"}, here) is None
+    assert "Node n has specmeasure 0.9, this process 1.0." in str(
+        other_software("n", {"specmeasure": "0.9"}, here)
+    )
+    assert "specmeasure not installed" in str(other_software("n", {}, here))
+
+
+@pytest.mark.parametrize(("niceness", "num_notes"), [(0, 0), (-5, 0), (15, 1)])
+def test_workers_that_give_way_are_told(
+    monkeypatch: pytest.MonkeyPatch, niceness: int, num_notes: int
+) -> None:
+    """With the variable that ends it."""
+    monkeypatch.setattr(os, "getpriority", lambda *_: niceness)
+
+    assert num_notes == sum("RAY_worker_niceness=0" in note for note in niceness_notes("n"))
+
+
+@pytest.mark.parametrize("gpus", [1.5, 2.25, -1])
+def test_ray_has_no_such_part_of_gpus(gpus: float) -> None:
+    """Above one it gives out whole ones."""
+    with pytest.raises(ValueError, match="GPUs"):
+        fleet_of(1, gpus)
+    assert [True, False, False, False] == [fleet_of(1, fine).shares_gpus for fine in (0.5, 0, 1, 2)]

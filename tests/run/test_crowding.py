@@ -11,7 +11,13 @@ import pytest
 from specmeasure.records.machine import Crowding
 from specmeasure.records.trace import TrialRecord
 from specmeasure.run.cpu_times import own_cores
-from specmeasure.run.crowding import CpuMeter, CrowdingWatch, Unmetered, watch_crowding
+from specmeasure.run.crowding import (
+    OTHERS_OF_A_TEAM,
+    CpuMeter,
+    CrowdingWatch,
+    Unmetered,
+    watch_crowding,
+)
 from specmeasure.run.recorder import Recorder
 from tests.fakes import (
     FakeEngine,
@@ -268,6 +274,23 @@ def test_workers_have_stretches_of_their_own():
     watch.see(replace(trial(9, FULL, 0.01), worker=1))
 
     assert 1 == len(said)
+
+
+def test_workers_of_the_run_may_be_the_others():
+    """What a meter sees beside one worker may be its neighbours on the machine."""
+    said: list[str] = []
+    watch = CrowdingWatch(
+        environment_of=lambda _: make_environment(num_cores=4, num_threads=2),
+        device="cpu",
+        tell=said.append,
+        others=OTHERS_OF_A_TEAM,
+    )
+    for number in range(3):
+        watch.see(trial(number, FULL, 0.01))
+
+    assert ["other work, or that of this run's other workers, keeps"] == [
+        note.partition(": ")[2].partition(" 3.9")[0] for note in said
+    ]
 
 
 def test_a_run_on_an_accelerator_needs_one_core():

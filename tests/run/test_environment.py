@@ -1,16 +1,20 @@
 import os
+import platform
+from dataclasses import replace
 
 import psutil
 import pytest
 
-from specmeasure.records.machine import Crowding
+from specmeasure.records.machine import Crowding, Worker
 from specmeasure.run.cpu_times import own_cores
 from specmeasure.run.environment import (
     busy_notes,
+    cpu_name,
     environment,
     load_average,
     load_warning,
     quota_warning,
+    team_notes,
 )
 from tests.fakes import make_environment
 
@@ -95,3 +99,41 @@ def test_the_environment_says_what_was_seen_and_what_caps_it(monkeypatch):
 
     assert 0.75 == here.other_cores
     assert "OMP_NUM_THREADS=2" == here.threads_capped_by
+
+
+X86 = "processor\t: 0\nmodel name\t: A CPU @ 2 GHz\n\nprocessor\t: 1\nmodel name\t: A CPU\n"
+ARM = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n\nCPU part\t: 0xd40\n"
+
+
+@pytest.mark.parametrize(
+    ("info", "named"),
+    [
+        (X86, "A CPU, A CPU @ 2 GHz"),
+        (ARM, f"{platform.machine()}, implementer 0x41, part 0xd0c and 0xd40"),
+        ("", platform.processor() or platform.machine()),
+    ],
+)
+@pytest.mark.skipif(platform.system() == "Darwin", reason="the system is asked there")
+def test_processors_are_told_apart(tmp_path, info, named):
+    """Also those that have numbers in the place of a name."""
+    path = tmp_path / "cpuinfo"
+    path.write_text(info)
+
+    assert named == cpu_name(path)
+
+
+def test_the_load_of_workers_that_load_is_no_other_work():
+    """Of the first worker the load counts; of later ones what was seen, and a quota."""
+    busy = make_environment(load_average=9.0, other_cores=None, num_threads=2, num_cores=4)
+    seen = replace(busy, other_cores=3.5)
+    short = replace(busy, cpu_quota=1.5)
+    workers = [
+        Worker(number=number, node=f"node-{number}", environment=machine)
+        for number, machine in enumerate([busy, busy, seen, short], start=3)
+    ]
+    notes = team_notes(workers)
+
+    assert [3, 5, 6] == [int(note.split()[1]) for note in notes]
+    assert "load 9.0" in notes[0]
+    assert "kept 3.5 cores busy" in notes[1]
+    assert "granted 1.5 cores" in notes[2]

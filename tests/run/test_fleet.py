@@ -12,7 +12,7 @@ from specmeasure.records.plan import Plan, Sampling, TrialKey
 from specmeasure.records.trace import Checks, TrialRecord
 from specmeasure.run.crew import Facts, Share
 from specmeasure.run.crowding import Unmetered
-from specmeasure.run.fleet_recorder import FleetRecorder, whole_turns
+from specmeasure.run.fleet_recorder import FleetRecorder, fit_tasks, whole_turns
 from specmeasure.run.measuring import Measure, MeasuringStation
 from specmeasure.run.pool import Pool
 from specmeasure.run.watch import Watchers
@@ -166,7 +166,8 @@ def test_a_deadly_prompt_is_recorded_as_failed() -> None:
     assert {"several workers died"} == {t.error[:20] for t in last.values() if t.error is not None}
     assert set(planned_keys(PLAN, TALKS)) == set(last)
     assert len(planned_keys(PLAN, TALKS)) == team.num_told
-    assert 3 == sum("is lost" in warning for warning in team.warnings)
+    assert 2 == sum("goes to another" in warning for warning in team.warnings)
+    assert 1 == sum("is given up" in warning for warning in team.warnings)
 
 
 @pytest.mark.parametrize("num_kept", [0, 1, 5, 6, 7, 20, 33, 60])
@@ -209,3 +210,56 @@ def test_workers_say_which_prompts_fit() -> None:
 
     assert [True, True, True, False] == [fit.reason is None for fit in fits]
     assert [2, 3, 4, 600] == [fit.num_tokens for fit in fits]
+
+
+def test_long_prompts_travel_in_small_tasks() -> None:
+    """A task has as many prompts as are a megabyte of text, at least one, in order."""
+    short = make_prompts(450)
+    long = [
+        replace(prompt, prompt_id=f"long-{prompt.prompt_id}", text="x" * 400_000)
+        for prompt in short[:5]
+    ]
+    huge = replace(short[0], prompt_id="huge", text="x" * 3_000_000)
+    tasks = list(fit_tasks([*short, *long, huge, *short[:3]]))
+
+    assert [200, 200, 52, 2, 1, 1, 3] == [len(task.prompts) for task in tasks]
+    assert [0, 200, 400, 452, 454, 455, 456] == [task.place for task in tasks]
+    assert [*short, *long, huge, *short[:3]] == [one for task in tasks for one in task.prompts]
+    assert [] == list(fit_tasks([]))
+
+
+@dataclass
+class Unauditable(FakeEngine):
+    """Its audits fail for good."""
+
+    def audit(self, *_: Any) -> Any:
+        raise ValueError("no room for an audit")
+
+
+def test_a_turn_whose_audit_fails_is_whole() -> None:
+    """It ended, so that it is not measured again for ever; what was found out is nothing."""
+    crew = MortalCrew(
+        lambda _: MeasuringStation(
+            PLAN,
+            engine := Unauditable(plan=PLAN),
+            Facts(environment=make_environment(), models=engine.models),
+            meter=Unmetered(),
+        )
+    )
+    journals = MemoryJournals()
+    with Pool(crew, 2) as pool:
+        FleetRecorder(plan=PLAN, pool=pool).record(TALKS, journals, warm_up=())
+    recorded = list(journals.last.values())
+
+    assert {Checks()} == {trial.checks for trial in recorded}
+    assert {(one.prompt_id, turn) for one in TALKS for turn in range(len(one.turns))} == set(
+        whole_turns(PLAN, recorded)
+    )
+
+
+def test_a_given_up_prompt_is_whole() -> None:
+    """Else every session would end as many workers at it again."""
+    team = Team(dies=lambda _, task, num: isinstance(task, Measure) and task.index == 2 and num > 3)
+    last = team.record(TALKS)
+
+    assert (TALKS[2].prompt_id, 0) in whole_turns(PLAN, last.values())

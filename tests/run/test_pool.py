@@ -1,15 +1,17 @@
 """Tasks over workers: each is finished once, whoever dies."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 import pytest
 
 from specmeasure.errors import BrokenLogits, ClusterError, ModelNotFound, WorkersLost
 from specmeasure.records.plan import ModelOptions
-from specmeasure.run.crew import Facts, InProcessCrew, Share
-from specmeasure.run.pool import MOST_DEATHS, Finished, Found, GivenUp, Joined, Lost, Missed, Pool
+from specmeasure.run.crew import Facts, InProcessCrew, Placed, Share
+from specmeasure.run.events import MOST_DEATHS, Finished, Found, GivenUp, Gone, Joined, Lost, Missed
+from specmeasure.run.pool import Pool
 from tests.fakes import make_environment
 from tests.run.crews import Counting, MortalCrew
 
@@ -63,15 +65,16 @@ def test_a_dead_workers_task_goes_to_another(seed: int) -> None:
 
 
 def test_a_task_at_which_several_workers_die_is_given_up() -> None:
-    """The others are finished, and the last loss is told before the surrender."""
+    """The others are finished, and the last death is told as the surrender alone."""
     crew = MortalCrew(counting, dies=lambda _, task, num: task == 4 and num == 2)
     with Pool(crew, 2) as pool:
         events = list(pool.run([3, 4, 5, 6]))
 
     lost = [event for event in events if isinstance(event, Lost)]
     (given_up,) = (event for event in events if isinstance(event, GivenUp))
-    assert MOST_DEATHS == len(lost)
-    assert (4, lost[-1].worker) == (given_up.task, given_up.worker)
+    assert MOST_DEATHS - 1 == len(lost)
+    assert 4 == given_up.task
+    assert given_up.worker not in {event.worker for event in lost}
     assert [3, 5, 6] == sorted(event.task for event in events if isinstance(event, Finished))
 
 
@@ -94,13 +97,109 @@ def test_none_left_ends_the_run() -> None:
     assert crew.is_closed
 
 
+@pytest.mark.parametrize("deadly", [{4}, {4, 5}])
+def test_one_worker_gives_up_a_task_too(deadly: set[int]) -> None:
+    """Its deaths are explained by the task, and another worker is asked for."""
+    crew = MortalCrew(counting, dies=lambda _, task, num: task in deadly and num == 2)
+    with Pool(crew, 1) as pool:
+        events = list(pool.run([3, *deadly, 6]))
+
+    assert deadly == {event.task for event in events if isinstance(event, GivenUp)}
+    assert [3, 6] == [event.task for event in events if isinstance(event, Finished)]
+
+
+def test_a_death_before_the_first_task_is_told() -> None:
+    """With its reason; another worker does the tasks."""
+    crew = MortalCrew(counting, dies=lambda who, task, _: (who, task) == (0, 9))
+    with Pool(crew, 1) as pool:
+        events = list(pool.run([1], first=9))
+
+    assert [Gone(worker=0, reason="It was scripted to.")] == [
+        event for event in events if isinstance(event, Gone)
+    ]
+    assert [1] == [event.worker for event in events if isinstance(event, Finished)]
+
+
+def test_workers_without_a_place_are_not_waited_for() -> None:
+    """How many there are is told, with the time that they were waited for."""
+    crew = MortalCrew(counting, most_hired=1)
+
+    with pytest.raises(ClusterError, match=r"2 of 3 workers found no place .* within 300 s"):
+        Pool(crew, 3).__enter__()
+
+
+def test_workers_that_load_are_waited_for() -> None:
+    """However long; each time that nothing was heard for long is told."""
+    said: list[str] = []
+    crew = SlowCrew(counting)
+    with Pool(crew, 2, say=said.append) as pool:
+        events = list(pool.run([1, 1]))
+
+    assert 2 == sum(isinstance(event, Finished) for event in events)
+    assert ["still setting up workers on: node-0"] * 2 + [
+        "still setting up workers on: node-1"
+    ] * 2 == said
+
+
+@dataclass
+class SlowCrew(MortalCrew):
+    """Each worker has its place at once, and is silent twice before it is ready."""
+
+    heard: list[Any] = field(default_factory=list)
+
+    def hire(self, lead: Facts | None) -> int:
+        who = super().hire(lead)
+        self.heard += [Placed(who, f"node-{who}"), None, None]
+        return who
+
+    def hear(self, timeout_s: float) -> Any:
+        return self.heard.pop(0) if self.heard else super().hear(timeout_s)
+
+
+def test_what_another_run_began_is_not_told_of() -> None:
+    """A run that is left in the middle leaves workers at work, and they go on for the next one."""
+    crew = MortalCrew(counting)
+    with Pool(crew, 2) as pool:
+        left = pool.run([8, 8])
+        next(left)
+        left.close()
+        events = list(pool.run([1, 2, 3], first=4))
+
+    assert {1, 2, 3} == {event.task for event in events if isinstance(event, Found | Finished)}
+    assert {1: 1, 2: 2, 3: 3} == dict(told(events))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_another_runs_preparation_does_not_count(seed: int) -> None:
+    """A worker that still prepared when its run was over prepares for the next one anew."""
+    crew = MortalCrew(counting, seed=seed)
+    with Pool(crew, 2) as pool:
+        list(pool.run([1], first=20))
+        list(pool.run([2] * 30, first=5))
+
+    assert [20, 20] == [station.begun[0] for station in crew.stations.values()]
+    for station in crew.stations.values():
+        assert station.begun.index(5) < station.begun.index(2)
+
+
+def test_tasks_go_to_workers_that_fit() -> None:
+    """The others stay idle; where none is left that fits, that is the end."""
+    crew = MortalCrew(counting, dies=lambda _, task, num: (task, num) == (5, 1), most_hired=3)
+    with Pool(crew, 3) as pool:
+        events = list(pool.run([1, 2, 3], fits=lambda worker: worker.number == 1))
+        assert {1} == {event.worker for event in events}
+        with pytest.raises(WorkersLost, match="No worker is left"):
+            list(pool.run([5], fits=lambda worker: worker.number == 1))
+        assert [0, 2] == [worker.number for worker in pool.present]
+
+
 def test_deaths_without_progress_end_the_run() -> None:
     """Where every worker dies at once, the cluster is not asked for others without end."""
     crew = MortalCrew(counting, dies=lambda *_: True)
     with Pool(crew, 2) as pool, pytest.raises(WorkersLost, match="scripted"):
         list(pool.run(count(1)))
 
-    assert 10 > len(crew.leads)
+    assert 20 > len(crew.leads)
 
 
 def test_replacements_that_never_get_ready_are_missed() -> None:
@@ -255,14 +354,14 @@ def test_in_process_one_worker_does_everything_in_order() -> None:
     assert 2 == len(again)
 
 
-def test_a_share_sees_its_own_accelerators() -> None:
-    """Two workers on a machine of four GPUs are like one on a machine of one."""
-    machine = make_environment(accelerators=("A", "B", "C"))
-    share = Share(num_cores=2, gpus=("2",))
+def test_a_share_sees_its_own_machine() -> None:
+    """Its own accelerators; a cap that was set for it is no choice of the user's."""
+    machine = make_environment(accelerators=("A", "B", "C"), threads_capped_by="OMP_NUM_THREADS=4")
+    share = Share(num_cores=2, num_granted=4)
 
-    assert ("C",) == share.seen(machine).accelerators
-    assert () == replace(share, gpus=()).seen(machine).accelerators
-    assert machine.accelerators == replace(share, gpus=None).seen(machine).accelerators
+    assert ("C",) == share.seen(machine, ("C",)).accelerators
+    assert share.seen(machine, ()).threads_capped_by is None
+    assert "OMP_NUM_THREADS=4" == replace(share, num_granted=3).seen(machine, ()).threads_capped_by
 
 
 def test_a_share_follows_the_leads_threads() -> None:

@@ -14,7 +14,8 @@ from specmeasure.records.plan import DecodeSettings, Sampling
 from specmeasure.records.replay import ReplayRequest
 from specmeasure.records.request import Request
 from specmeasure.run.costing import timed_contexts
-from specmeasure.run.pool import MOST_DEATHS, Pool
+from specmeasure.run.events import MOST_DEATHS
+from specmeasure.run.pool import Pool
 from specmeasure.run.replay_tasks import (
     AnswerTurns,
     DescribeTarget,
@@ -122,7 +123,7 @@ def test_a_dead_worker_changes_nothing(tmp_path, whole, kind, after):
     trace = replay(tmp_path, crew, num_workers=3, watchers=Watchers(warning=warnings.append))
 
     assert timeless(whole) == timeless(trace)
-    assert 1 == sum("another does again what it was at" in warning for warning in warnings)
+    assert 1 == sum("what it was at goes to another" in warning for warning in warnings)
 
 
 def test_a_worker_that_comes_later_is_told_of(tmp_path):
@@ -217,7 +218,9 @@ def test_steps_are_timed_by_one_worker_while_no_other_works(tmp_path):
 
     assert [0] * 4 == timing
     assert {AnswerTurns, ScoreTarget, ScoreDrafts} == overlapped
-    assert trace.costs.machine == "a CPU, 2 threads (worker 0; the others had nothing to do)"
+    assert (
+        trace.costs.machine == "a CPU, 4 cores, 2 threads (worker 0; the others had nothing to do)"
+    )
 
 
 def test_workers_that_timed_are_all_named(tmp_path):
@@ -225,14 +228,14 @@ def test_workers_that_timed_are_all_named(tmp_path):
     crew = ScriptedCrew(dies=at(Weigh, 1))
     trace = replay(tmp_path, crew, num_workers=3)
 
-    assert "a CPU, 2 threads (workers 0 and 1; the others" in trace.costs.machine
+    assert "a CPU, 4 cores, 2 threads (workers 0 and 1; the others" in trace.costs.machine
 
 
 def test_times_of_unlike_hardware_are_not_put_together(tmp_path):
     """Where the worker that timed is gone, all is timed again on what is left."""
     slow = make_environment(cpu="another CPU")
     crew = ScriptedCrew(dies=at(Weigh, 1), environments={1: slow, 2: slow})
-    with pytest.raises(WorkersLost, match=r"\(a CPU, 2 threads\) is gone, .* another CPU"):
+    with pytest.raises(WorkersLost, match=r"\(a CPU, 4 cores, 2 threads\) is gone, .* another CPU"):
         replay(tmp_path, crew, num_workers=2)
     others = ScriptedCrew(environments={0: slow, 1: slow})
     trace = replay(tmp_path, others, num_workers=2)
@@ -240,6 +243,17 @@ def test_times_of_unlike_hardware_are_not_put_together(tmp_path):
 
     assert {DescribeTarget: 1, TimeTarget: 1, Weigh: 3, ScoreDrafts: 8} == counts
     assert trace.costs.machine.startswith("another CPU")
+
+
+def test_a_fitting_worker_times_whoever_else_is_free(tmp_path):
+    """Candidates are timed on the target's hardware for as long as one of it lives."""
+    slow = make_environment(cpu="another CPU")
+    crew = ScriptedCrew(dies=at(Weigh, 1), environments={1: slow, 3: slow})
+    trace = replay(tmp_path, crew, num_workers=3)
+    timing = {who for who, task in crew.begun if isinstance(task, TimeTarget | Weigh)}
+
+    assert {0, 2} == timing
+    assert "a CPU, 4 cores, 2 threads (workers 0 and 2; the others" in trace.costs.machine
 
 
 def test_another_draft_on_another_node_is_refused(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from specmeasure.errors import UnreadableTrace, UsageError
 from specmeasure.records.costs import CostTable
-from specmeasure.records.machine import Worker
+from specmeasure.records.machine import Fleet, Worker
 from specmeasure.records.plan import Sampling
 from specmeasure.records.replay import DraftScores, HeadScores, LookupScores
 from specmeasure.records.trace import FinishReason
@@ -347,3 +347,20 @@ def test_later_workers_join_the_manifest(unsealed, trace):
     found = replays.read_replay_manifest(unsealed)
 
     assert replace(trace.manifest, workers=(first, second)) == found
+
+
+def test_workers_that_are_asked_for_later_are_in_the_manifest(unsealed):
+    """As the request of a replay that goes on now says."""
+    fleet = Fleet(address="local", num_workers=3, pools_hardware=True)
+    replays.add_workers(unsealed, [], fleet)
+
+    assert fleet == replays.read_replay_manifest(unsealed).request.request.fleet
+
+
+def test_nothing_is_added_to_a_sealed_replay(sealed, trace):
+    """Its seal holds the manifest's digest."""
+    worker = Worker(number=0, node="alpha", environment=trace.manifest.environment)
+
+    with pytest.raises(UsageError, match="is finished"):
+        replays.add_workers(sealed, [worker])
+    assert trace == read_replay(sealed)

@@ -201,3 +201,34 @@ def test_later_workers_are_added(folder):
     store.add_workers(folder, [again, second])
 
     assert (first, second) == store.read_manifest(folder).workers
+
+
+def test_nothing_is_added_to_a_sealed_run(folder):
+    """Its seal holds the manifest's digest."""
+    worker = Worker(number=0, node="here", environment=store.read_manifest(folder).environment)
+    store.seal_run(folder)
+
+    with pytest.raises(UsageError, match="is finished"):
+        store.add_workers(folder, [worker])
+    assert store.read_trace(folder).sealed
+
+
+def test_the_next_worker_has_a_number_of_its_own(folder):
+    """Neither one that the manifest knows nor one that a journal names."""
+    worker = Worker(number=2, node="here", environment=store.read_manifest(folder).environment)
+    assert 0 == store.next_worker(folder, [])
+    assert 3 == store.next_worker(folder, [worker])
+
+    with store.WorkerJournals(folder) as journals:
+        tell(journals, 5, "a", "baseline")
+
+    assert 6 == store.next_worker(folder, [worker])
+
+
+def test_empty_checks_say_that_a_turn_ended(folder):
+    """They are read back as checks that found nothing, not as checks that were never made."""
+    with store.WorkerJournals(folder) as journals:
+        tell(journals, 0, "a", *ARMS)
+        journals.add_checks(0, {trial("a", "baseline").key: Checks()})
+
+    assert [Checks(), None] == [one.checks for one in store.read_trace(folder).trials]
