@@ -11,6 +11,7 @@ from specmeasure.errors import UsageError
 from specmeasure.records.corpus import Corpus, SourceFile
 from specmeasure.records.decision import Policy, Verdict
 from specmeasure.records.plan import BASELINE, BASELINE_AGAIN, Plan, Sampling
+from specmeasure.run.crowding import Unmetered
 from specmeasure.trace import store
 from tests.fakes import (
     DRAFT_4,
@@ -60,6 +61,12 @@ def test_hub_datasets_are_pinned():
         "hf:./own:test",
         "-",
     ) == pinned_sources([*(path for path, _ in files), "-"], corpus)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_else_runs(monkeypatch):
+    """What the machine really does beside a test is in no record."""
+    monkeypatch.setattr(runs, "CpuMeter", Unmetered)
 
 
 def arm_names(drafts, lengths, *, ngram=False):

@@ -12,6 +12,7 @@ from specmeasure.estimate.shared_prompts import Run
 from specmeasure.records.decision import Policy, RuleOutcome, Verdict
 from specmeasure.records.estimates import Interval
 from specmeasure.records.plan import BASELINE, BASELINE_AGAIN
+from specmeasure.run.crowding import Unmetered
 from specmeasure.run.watch import Watchers
 from specmeasure.trace import store
 from tests.fakes import (
@@ -38,6 +39,12 @@ PROMPTS = shuffled(CORPUS, seed=0)
 LOOKS = looks_over(PLAN, PROMPTS, Policy())
 FIRST = LOOKS[0].num_trials
 LEVELS = look_levels([look.num_prompts for look in LOOKS], LEVEL)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_else_runs(monkeypatch):
+    """What the machine really does beside a test is in no record."""
+    monkeypatch.setattr(runs, "CpuMeter", Unmetered)
 
 
 def engine(machine=FAST, **changes):

@@ -94,34 +94,21 @@ def alone(prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> ReplayTrac
 
 
 @pytest.fixture(scope="module")
-def one_folder(nodes: Nodes, prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same replay over one worker, and its best candidate run for real."""
-    folder = tmp_path_factory.mktemp("one") / "r"
-    start_replay(replace(request_for(prompts, over(nodes, 1)), num_confirmed=1), folder)
+def folder(nodes: Nodes, prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same replay over three workers, and its best candidate run for real."""
+    folder = tmp_path_factory.mktemp("three") / "r"
+    start_replay(replace(request_for(prompts, over(nodes, 3)), num_confirmed=1), folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def one(one_folder: Path) -> ReplayTrace:
-    return read_replay(one_folder)
+def three(folder: Path) -> ReplayTrace:
+    return read_replay(folder)
 
 
-@pytest.fixture(scope="module")
-def three(nodes: Nodes, prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> ReplayTrace:
-    """The same replay over three workers."""
-    folder = tmp_path_factory.mktemp("three") / "r"
-    return start_replay(request_for(prompts, over(nodes, 3)), folder)
-
-
-def test_three_workers_give_what_one_gives(one: ReplayTrace, three: ReplayTrace):
+def test_three_workers_give_what_this_process_gives(alone: ReplayTrace, three: ReplayTrace):
     """Answers and scores, bit for bit, and what candidates weigh."""
     assert NUM_TURNS == len(three.answers)
-    assert (one.answers, one.target, one.scores) == (three.answers, three.target, three.scores)
-    assert one.candidates == three.candidates
-
-
-def test_workers_give_what_this_process_gives(alone: ReplayTrace, three: ReplayTrace):
-    """Answers and scores are those of a replay without a cluster."""
     assert alone.answers == three.answers
     assert (alone.target, alone.scores) == (three.target, three.scores)
     assert alone.candidates == three.candidates
@@ -170,12 +157,12 @@ def test_a_killed_worker_and_an_interruption_change_nothing(
     assert list(range(num_before + 2)) == [one.number for one in trace.manifest.workers]
 
 
-def test_best_candidates_are_run_over_the_same_fleet(one_folder: Path):
+def test_best_candidates_are_run_over_the_same_fleet(folder: Path):
     """The workers of the replay are gone by then, and those of the run have their cores."""
-    manifest = json.loads((one_folder / "confirm" / "manifest.json").read_text())
+    manifest = json.loads((folder / "confirm" / "manifest.json").read_text())
 
-    assert 1 == len(manifest["workers"])
-    assert not (one_folder / replays.PARTS).exists()
+    assert 3 == len(manifest["workers"])
+    assert not (folder / replays.PARTS).exists()
 
 
 def test_ray_logs_no_word_of_a_prompt(nodes: Nodes, three: ReplayTrace):

@@ -70,7 +70,7 @@ def completion(text: str) -> Prompt:
 def test_greedy_output_is_the_baselines_on_every_shipped_prompt(file: Path):
     """fp32, K = 1, 2, 4, 8 and n-gram: token for token, on all of prompts/."""
     plan, engine = engine_for(
-        demo.TARGET, [demo.DRAFT], [1, 2, 4, 8], ngram=True, max_new_tokens=40
+        demo.TARGET, [demo.DRAFT], [1, 2, 4, 8], ngram=True, max_new_tokens=24
     )
     prompts = load_corpus([str(file)]).prompts
     differing = []
