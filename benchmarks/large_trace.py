@@ -2,7 +2,7 @@
 
     python benchmarks/large_trace.py [--prompts 100000] [--tokens 40] [--k 4] [--drafts 1]
         [--workers 1] [--out costs.json]
-    python benchmarks/large_trace.py --slopes [--out slopes.json]
+    python benchmarks/large_trace.py --slopes [--out slopes.json] [--figure slopes.svg]
 
 The trace is simulated and written as tables: baseline, A/A and draft arms, labels, audits; 100,000
 prompts of about 40 tokens are 10 million blocks. Each stage runs in a process of its own, which
@@ -28,6 +28,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from specmeasure.records.corpus import CorpusOptions
@@ -438,6 +439,23 @@ def slope_table(slopes: Sequence[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def draw_slopes(slopes: Sequence[dict[str, Any]], path: Path) -> None:
+    """Seconds of the CPU and peak memory over each quantity, stages on top of one another."""
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    panels = figure.subplots(2, len(slopes), sharex="col", sharey="row")
+    for place, one in enumerate(slopes):
+        seconds, memory = panels[0][place], panels[1][place]
+        parts = [[spent[f"{stage} cpu"] for spent in one["found"]] for stage in STAGES]
+        seconds.stackplot(one["values"], parts, labels=STAGES)
+        memory.plot(one["values"], [spent["peak_mb"] for spent in one["found"]], marker="o")
+        memory.set_ylim(bottom=0)
+        memory.set_xlabel(one["quantity"])
+    panels[0][0].set_ylabel("seconds of one core")
+    panels[0][0].legend(loc="upper left")
+    panels[1][0].set_ylabel("peak memory, MB")
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int)
@@ -447,6 +465,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--slopes", action="store_true")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--figure", type=Path, help="of the slopes, e.g. slopes.svg")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -461,6 +480,8 @@ def main() -> None:
         return
     found: Any = measure_slopes(size) if options.slopes else measure(size)
     print(slope_table(found) if options.slopes else table_of(found))
+    if options.slopes and options.figure:
+        draw_slopes(found, options.figure)
     if options.out:
         machine = {"platform": platform.platform(), "found": found}
         options.out.write_text(json.dumps(machine, indent=2), encoding="utf-8")

@@ -307,7 +307,10 @@ Attn = Annotated[
 Threads = Annotated[
     int | None,
     _option(
-        "--threads", min=1, help="CPU threads; default: as many free cores as help.", panel=MODELS
+        "--threads",
+        min=1,
+        help="CPU threads; default: as many free cores as help, no more than OMP_NUM_THREADS.",
+        panel=MODELS,
     ),
 ]
 DeviceMap = Annotated[
@@ -347,7 +350,8 @@ GpusPerWorker = Annotated[
     _option(
         "--gpus-per-worker",
         min=0,
-        help="GPUs of each worker; with more than one, add --device-map auto. Default: 0.",
+        help="GPUs of each worker; with more than one, add --device-map auto. Below 1, workers share "
+        "a GPU: for replays without --confirm alone. Default: 0.",
         panel=FLEET,
     ),
 ]
