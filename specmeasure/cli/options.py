@@ -350,8 +350,8 @@ GpusPerWorker = Annotated[
     _option(
         "--gpus-per-worker",
         min=0,
-        help="GPUs of each worker; with more than one, add --device-map auto. Below 1, workers share "
-        "a GPU: for replays without --confirm alone. Default: 0.",
+        help="GPUs of each worker; with more than one, add --device-map auto. Below 1, workers "
+        "share a GPU: for replays without --confirm alone. Default: 0.",
         panel=FLEET,
     ),
 ]
