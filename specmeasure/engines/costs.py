@@ -68,7 +68,7 @@ class CostMeter:
     def target(self) -> TargetCosts:
         """Plain steps, and verifications of K = 0 … most drafts, at the median round's speed."""
         proposer, lengths = _SomeTokens(self.decoder.device), range(self.most + 1)
-        rounds = self._rounds(Drafting(target=self.decoder.target, proposer=proposer), lengths)
+        rounds = self.rounds(Drafting(target=self.decoder.target, proposer=proposer), lengths)
         columns = list(zip(*rounds, strict=True))  # [context][round]
         plain = tuple(statistics.median(one.plain_s for one in column) for column in columns)
         overhead = [
@@ -104,7 +104,7 @@ class CostMeter:
         meter = replace(self, decoder=replace(self.decoder, target=drafting.target))
         beside = self if self._is_faster_than(drafting) else None
         found = []
-        for one in meter._rounds(drafting, lengths, beside):  # noqa: SLF001 - of its own kind
+        for one in meter.rounds(drafting, lengths, beside):
             speeds = [
                 (step / timed.plain_s, timed)
                 for step, timed in zip(target.plain_s, one, strict=True)
@@ -157,7 +157,7 @@ class CostMeter:
             rows: of the target's passes.
         """
         for ids in reversed(self.contexts):
-            last = len(ids) + room_for(max(self.most, *rows))
+            last = len(ids) + session_tokens(max(self.most, *rows))
             drafting.prepare(rows, first=len(ids) + 1, last=last)
 
     def _is_faster_than(self, drafting: Drafting) -> bool:
@@ -167,7 +167,7 @@ class CostMeter:
         )
         return ours and not its
 
-    def _rounds(
+    def rounds(
         self, drafting: Drafting, lengths: Sequence[int], beside: "CostMeter | None" = None
     ) -> list[list["_Timed"]]:
         """Sessions [round][context], after one that warms every shape up.
@@ -186,13 +186,13 @@ class CostMeter:
             timed = self._session(drafting.proposer, ids, lengths, rng)
             if beside is None:
                 return timed
-            return replace(timed, plain_s=beside._plain_s(ids))  # noqa: SLF001 - of its own kind
+            return replace(timed, plain_s=beside.plain_s(ids))
 
         session(self.contexts[0])
         return [[session(ids) for ids in self.contexts] for _ in range(NUM_ROUNDS)]
 
-    def _plain_s(self, context: Sequence[int]) -> float:
-        """A verification of one row, without a session around it."""
+    def plain_s(self, context: Sequence[int]) -> float:
+        """Seconds of a verification of one row, without a session around it."""
         decoded = self._decode(_SomeTokens(self.decoder.device), context, [0] * 2 * NUM_STEPS)
         return statistics.median(block.verify_s for block in decoded.blocks[1 + NUM_COLD :])
 
@@ -244,7 +244,7 @@ def _overhead_s(decoded: Decoded) -> float:
     return max(0.0, decoded.decode_s - spent_s) / len(blocks)
 
 
-def room_for(most: int) -> int:
+def session_tokens(most: int) -> int:
     """Tokens that the longest session adds to a context."""
     return (MOST_KEPT + 1) * (most + 3 + 2 * NUM_STEPS) + most + 2
 

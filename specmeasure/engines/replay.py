@@ -29,7 +29,7 @@ from specmeasure.decode.teacher import (
     score_batch,
     score_lookup,
 )
-from specmeasure.engines.costs import CostMeter, TargetCosts, room_for
+from specmeasure.engines.costs import CostMeter, TargetCosts, session_tokens
 from specmeasure.engines.heads import facts_of_heads, heads_bytes, parameters_of_a_head
 from specmeasure.engines.models import (
     LoadedModels,
@@ -218,7 +218,7 @@ class ReplayEngine:
         """Times blocks after the beginnings of ``sequences``, cut to fit the models."""
         target = self.loaded.target
         limit = self.context_limit
-        longest = max(1, limit - room_for(most)) if limit is not None else None
+        longest = max(1, limit - session_tokens(most)) if limit is not None else None
         contexts = {len(ids): tuple(ids) for one in sequences if (ids := one[:longest])}
         return CostMeter(
             decoder=Decoder(

@@ -146,12 +146,12 @@ class InProcessCrew(Generic[Task, Finding]):
         """See ``Crew``."""
         return 0
 
-    def give(self, who: Hashable, task: Task) -> None:  # noqa: ARG002
+    def give(self, who: Hashable, task: Task) -> None:  # noqa: ARG002 - likewise
         """See ``Crew``."""
         if self._station is not None:
             self._findings = self._station.work(task)
 
-    def hear(self, timeout_s: float) -> Ready | Told[Finding] | Done:  # noqa: ARG002
+    def hear(self, timeout_s: float) -> Ready | Told[Finding] | Done:  # noqa: ARG002 - it works here
         """See ``Crew``."""
         if self._station is None:
             self._station = self._make(self._share)
@@ -160,7 +160,7 @@ class InProcessCrew(Generic[Task, Finding]):
             return Told(0, finding)
         return Done(0)
 
-    def dismiss(self, who: Hashable) -> None:  # noqa: ARG002
+    def dismiss(self, who: Hashable) -> None:  # noqa: ARG002 - there is one
         """See ``Crew``."""
         self.close()
 

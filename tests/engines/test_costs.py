@@ -10,7 +10,7 @@ from torch import Tensor
 
 from specmeasure.decode.loop import Decoder
 from specmeasure.engines import costs
-from specmeasure.engines.costs import CostMeter, room_for
+from specmeasure.engines.costs import CostMeter, session_tokens
 from specmeasure.engines.proposing import Drafting
 from specmeasure.proposers.draft_model import DraftModelProposer
 from specmeasure.proposers.early_exit import EarlyExitProposer
@@ -258,7 +258,7 @@ def test_a_baseline_that_does_less_is_timed_apart():
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=0.8)], ids=str)
 def test_the_target_never_reads_past_the_room(sampling: Sampling):
-    """Contexts that leave ``room_for(K)`` tokens fit every session."""
+    """Contexts that leave ``session_tokens(K)`` tokens fit every session."""
     made = bench(sampling=sampling)
     longest, forward = [0], made.target.forward
 
@@ -270,7 +270,7 @@ def test_the_target_never_reads_past_the_room(sampling: Sampling):
     made.target.forward = watched  # type: ignore[method-assign]
     made.table()
 
-    assert 0 < max(longest) <= room_for(6)
+    assert 0 < max(longest) <= session_tokens(6)
 
 
 def test_costs_say_nothing_of_what_is_drafted():

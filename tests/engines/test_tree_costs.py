@@ -10,7 +10,7 @@ import torch
 
 from specmeasure.decode.loop import Decoder
 from specmeasure.engines import costs
-from specmeasure.engines.costs import CostMeter, room_for
+from specmeasure.engines.costs import CostMeter, session_tokens
 from specmeasure.engines.proposing import Drafting
 from specmeasure.engines.tree_costs import (
     NUM_NODES,
@@ -144,7 +144,7 @@ def test_sizes_are_run_in_another_order_every_time():
 
 
 def test_the_target_never_reads_past_the_room():
-    """Contexts that leave ``room_for(K)`` tokens for chains fit every session of trees."""
+    """Contexts that leave ``session_tokens(K)`` tokens for chains fit every session of trees."""
     made, longest = bench(), [0]
     target, keep_path = made.meter.target(), made.target.keep_path
 
@@ -155,7 +155,7 @@ def test_the_target_never_reads_past_the_room():
     made.target.keep_path = watched  # type: ignore[method-assign]
     time_trees(made.meter, made.proposers, DEPTH, target)
 
-    assert 0 < max(longest) + 1 + DEPTH <= room_for(DEPTH)
+    assert 0 < max(longest) + 1 + DEPTH <= session_tokens(DEPTH)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 8])
